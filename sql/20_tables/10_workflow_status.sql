@@ -1,0 +1,159 @@
+-- One row per workflow: what to run, where it stands, who runs it, how it ended.
+CREATE TABLE lockstep.workflow_status (
+    workflow_id text NOT NULL DEFAULT lockstep._generate_id(),
+    workflow_name text NOT NULL,
+    queue_name text NOT NULL,
+    status text NOT NULL DEFAULT 'ENQUEUED',
+    inputs jsonb NOT NULL DEFAULT '{"positionalArgs": [], "namedArgs": {}}',
+    output jsonb,
+    error jsonb,
+    priority int NOT NULL DEFAULT 0,
+    deduplication_id text,
+    queue_partition_key text,
+    app_version text,
+    executor_id text,
+    attempts int NOT NULL DEFAULT 0,
+    max_attempts int NOT NULL DEFAULT 50,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    available_at timestamptz DEFAULT clock_timestamp(),
+    started_at timestamptz,
+    completed_at timestamptz,
+    deadline_at timestamptz,
+    timeout interval,
+    waiting_for text[],
+    parent_workflow_id text,
+    forked_from text,
+    enqueued_by text NOT NULL DEFAULT current_user,
+    headers jsonb,
+
+    CONSTRAINT workflow_status_pkey PRIMARY KEY (workflow_id),
+
+    CONSTRAINT workflow_status_status_is_known_check CHECK (
+        status IN (
+            'ENQUEUED', 'DELAYED', 'PENDING', 'WAITING',
+            'SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'
+        )
+    ),
+    CONSTRAINT workflow_status_names_have_a_length_check CHECK (
+        length(workflow_id) BETWEEN 1 AND 512
+        AND length(workflow_name) BETWEEN 1 AND 512
+        AND length(queue_name) BETWEEN 1 AND 512
+        AND length(deduplication_id) BETWEEN 1 AND 512
+        AND length(queue_partition_key) BETWEEN 1 AND 512
+        AND length(app_version) BETWEEN 1 AND 512
+    ),
+    CONSTRAINT workflow_status_inputs_are_arguments_check CHECK (
+        jsonb_typeof(inputs -> 'positionalArgs') IS NOT DISTINCT FROM 'array'
+        AND jsonb_typeof(inputs -> 'namedArgs') IS NOT DISTINCT FROM 'object'
+    ),
+    CONSTRAINT workflow_status_headers_are_an_object_check CHECK (jsonb_typeof(headers) = 'object'),
+    CONSTRAINT workflow_status_priority_not_negative_check CHECK (priority >= 0),
+    CONSTRAINT workflow_status_attempts_not_negative_check CHECK (attempts >= 0 AND max_attempts >= 1),
+    CONSTRAINT workflow_status_timeout_is_positive_check CHECK (timeout > interval '0'),
+    CONSTRAINT workflow_status_completed_or_completed_at_null_check CHECK (
+        (completed_at IS NOT NULL)
+        = (status IN ('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'))
+    ),
+    CONSTRAINT workflow_status_output_only_of_success_check CHECK (
+        output IS NULL OR status = 'SUCCESS'
+    ),
+    CONSTRAINT workflow_status_error_only_of_failure_check CHECK (
+        CASE
+            WHEN status IN ('ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED') THEN error IS NOT NULL
+            WHEN status = 'CANCELLED' THEN true
+            ELSE error IS NULL
+        END
+    ),
+    CONSTRAINT workflow_status_pending_has_an_executor_check CHECK (
+        status <> 'PENDING'
+        OR (executor_id IS NOT NULL AND started_at IS NOT NULL AND attempts > 0)
+    ),
+    CONSTRAINT workflow_status_unclaimed_has_no_executor_check CHECK (
+        status NOT IN ('ENQUEUED', 'DELAYED', 'WAITING') OR executor_id IS NULL
+    ),
+    CONSTRAINT workflow_status_waiting_waits_for_something_check CHECK (
+        (waiting_for IS NOT NULL) = (status = 'WAITING')
+        AND cardinality(waiting_for) > 0
+    ),
+    CONSTRAINT workflow_status_only_waiting_lacks_a_time_check CHECK (
+        available_at IS NOT NULL OR status NOT IN ('ENQUEUED', 'DELAYED', 'PENDING')
+    )
+);
+
+-- claim_workflows() reads the head of a queue from it and stops after n rows
+CREATE INDEX workflow_status_claim_idx
+ON lockstep.workflow_status (queue_name, priority, available_at)
+WHERE status = 'ENQUEUED';
+
+-- recover_workflows() finds what a dead executor held; queue limits count what runs
+CREATE INDEX workflow_status_executor_idx
+ON lockstep.workflow_status (executor_id)
+WHERE status = 'PENDING';
+
+-- promote_due_workflows() finds sleepers and timeouts that fell due
+CREATE INDEX workflow_status_due_idx
+ON lockstep.workflow_status (available_at)
+WHERE status IN ('DELAYED', 'WAITING') AND available_at IS NOT NULL;
+
+-- promote_due_workflows() finds workflows that outlived their deadline
+CREATE INDEX workflow_status_deadline_idx
+ON lockstep.workflow_status (deadline_at)
+WHERE deadline_at IS NOT NULL AND completed_at IS NULL;
+
+-- at most one unfinished workflow per queue and deduplication id
+CREATE UNIQUE INDEX workflow_status_deduplication_idx
+ON lockstep.workflow_status (queue_name, deduplication_id)
+WHERE deduplication_id IS NOT NULL AND completed_at IS NULL;
+
+COMMENT ON TABLE lockstep.workflow_status IS
+    'One row per workflow: what to run, where it stands, who runs it, how it ended.';
+COMMENT ON COLUMN lockstep.workflow_status.workflow_id IS
+    'Identifies the workflow; generated ids are time-ordered UUIDs.';
+COMMENT ON COLUMN lockstep.workflow_status.workflow_name IS
+    'Name under which workers register the function to run.';
+COMMENT ON COLUMN lockstep.workflow_status.queue_name IS
+    'Queue in which the workflow waits for a worker.';
+COMMENT ON COLUMN lockstep.workflow_status.status IS
+    'ENQUEUED, DELAYED, PENDING or WAITING, and at the end SUCCESS, ERROR, CANCELLED or MAX_RECOVERY_ATTEMPTS_EXCEEDED.';
+COMMENT ON COLUMN lockstep.workflow_status.inputs IS
+    'Arguments of the function: {"positionalArgs": [...], "namedArgs": {...}}.';
+COMMENT ON COLUMN lockstep.workflow_status.output IS
+    'Value that the workflow returned; NULL also when it returned nothing.';
+COMMENT ON COLUMN lockstep.workflow_status.error IS
+    'Why the workflow failed: {"type", "message", "traceback"?}.';
+COMMENT ON COLUMN lockstep.workflow_status.priority IS
+    'Order within the queue: 0 first, then 1, 2 and so on.';
+COMMENT ON COLUMN lockstep.workflow_status.deduplication_id IS
+    'At most one unfinished workflow per queue has a given one.';
+COMMENT ON COLUMN lockstep.workflow_status.queue_partition_key IS
+    'Partition of the queue whose own concurrency limit counts the workflow.';
+COMMENT ON COLUMN lockstep.workflow_status.app_version IS
+    'If set, only workers of this application version take the workflow.';
+COMMENT ON COLUMN lockstep.workflow_status.executor_id IS
+    'Executor that runs the workflow or ran it last.';
+COMMENT ON COLUMN lockstep.workflow_status.attempts IS
+    'Executions begun; one that suspended or was handed back in good order is not counted.';
+COMMENT ON COLUMN lockstep.workflow_status.max_attempts IS
+    'Executions allowed before a dead worker leaves the workflow in the dead letter.';
+COMMENT ON COLUMN lockstep.workflow_status.created_at IS
+    'When the workflow was enqueued.';
+COMMENT ON COLUMN lockstep.workflow_status.available_at IS
+    'When the workflow became or becomes claimable; NULL while it waits without a timeout.';
+COMMENT ON COLUMN lockstep.workflow_status.started_at IS
+    'When a worker claimed the workflow for the first time.';
+COMMENT ON COLUMN lockstep.workflow_status.completed_at IS
+    'When the workflow reached its final status.';
+COMMENT ON COLUMN lockstep.workflow_status.deadline_at IS
+    'When the workflow is cancelled if it has not ended by then.';
+COMMENT ON COLUMN lockstep.workflow_status.timeout IS
+    'Time allowed from the first start; sets deadline_at at that moment.';
+COMMENT ON COLUMN lockstep.workflow_status.waiting_for IS
+    'What wakes a WAITING workflow, such as "message:approval".';
+COMMENT ON COLUMN lockstep.workflow_status.parent_workflow_id IS
+    'Workflow that started this one.';
+COMMENT ON COLUMN lockstep.workflow_status.forked_from IS
+    'Workflow whose recorded steps this one began with.';
+COMMENT ON COLUMN lockstep.workflow_status.enqueued_by IS
+    'Role that enqueued the workflow.';
+COMMENT ON COLUMN lockstep.workflow_status.headers IS
+    'Object handed to the workflow beside its arguments, such as a trace context.';

@@ -1,0 +1,48 @@
+-- One row per live worker process. The row is its lease over all the workflows it
+-- runs: whoever writes for an executor holds the row FOR KEY SHARE, whoever
+-- declares it dead needs it FOR UPDATE, so a dead executor cannot write.
+CREATE TABLE lockstep.executor (
+    executor_id text NOT NULL DEFAULT lockstep._generate_id(),
+    queues text[] NOT NULL,
+    workflow_names text[] NOT NULL,
+    app_version text,
+    host text,
+    pid int,
+    client_version text,
+    lease_duration interval NOT NULL,
+    is_idle boolean NOT NULL DEFAULT false,
+    registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+
+    CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
+
+    CONSTRAINT executor_serves_a_queue_check CHECK (cardinality(queues) > 0),
+    CONSTRAINT executor_lease_is_positive_check CHECK (lease_duration > interval '0')
+)
+-- a heartbeat is an UPDATE: room for it on the page keeps it off the index
+WITH (fillfactor = 50);
+
+COMMENT ON TABLE lockstep.executor IS
+    'One row per live worker process: its lease over the workflows it runs.';
+COMMENT ON COLUMN lockstep.executor.executor_id IS
+    'Identity that the worker claims with; a new one at each registration.';
+COMMENT ON COLUMN lockstep.executor.queues IS
+    'Queues that the worker claims from.';
+COMMENT ON COLUMN lockstep.executor.workflow_names IS
+    'Workflows that the worker can run; it leaves others alone.';
+COMMENT ON COLUMN lockstep.executor.app_version IS
+    'Application version of the worker; it leaves workflows of another version alone.';
+COMMENT ON COLUMN lockstep.executor.host IS
+    'Host that the worker runs on.';
+COMMENT ON COLUMN lockstep.executor.pid IS
+    'Process id of the worker on its host.';
+COMMENT ON COLUMN lockstep.executor.client_version IS
+    'Version of the worker''s client library.';
+COMMENT ON COLUMN lockstep.executor.lease_duration IS
+    'Time from a heartbeat to the end of the lease.';
+COMMENT ON COLUMN lockstep.executor.is_idle IS
+    'Whether the worker sleeps and wants to be notified of new work.';
+COMMENT ON COLUMN lockstep.executor.registered_at IS
+    'When the worker registered.';
+COMMENT ON COLUMN lockstep.executor.expires_at IS
+    'End of the lease unless a heartbeat extends it; -infinity once declared dead.';

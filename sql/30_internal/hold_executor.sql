@@ -1,0 +1,28 @@
+-- Holds the caller's lease until its transaction ends.
+--
+-- Locks the executor row FOR KEY SHARE: a heartbeat does not wait for it, but
+-- recover_workflows(), which needs the row FOR UPDATE, cannot declare the
+-- executor dead while a write of it is under way. First lock of every
+-- function that writes for an executor.
+CREATE OR REPLACE FUNCTION lockstep._hold_executor(p_executor_id text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = p_executor_id
+        AND e.expires_at > '-infinity'
+    FOR KEY SHARE;
+
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'executor "%" has lost its lease', p_executor_id
+            USING ERRCODE = 'WF001',
+                  DETAIL = 'Its workflows belong to other executors now.',
+                  HINT = 'Drop what is running and call register_executor() again.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._hold_executor(text) IS
+    'Holds an executor''s lease until the transaction ends, or raises WF001.';

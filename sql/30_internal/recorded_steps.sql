@@ -1,0 +1,27 @@
+-- Lists the recorded steps of a workflow as replay reads them.
+--
+-- A step that waits for a retry, a wake-up or a timeout has "remaining", the
+-- seconds until it goes on by the database's clock, the only clock that counts.
+CREATE OR REPLACE FUNCTION lockstep._recorded_steps(p_workflow_id text)
+RETURNS json
+LANGUAGE sql
+STABLE
+BEGIN ATOMIC
+    SELECT json_agg(
+        json_build_object(
+            'step_id', o.step_id,
+            'step_name', o.step_name,
+            'output', o.output,
+            'error', o.error,
+            'attempts', o.attempts,
+            'remaining', CASE
+                WHEN o.completed_at IS NULL
+                    THEN greatest(extract(epoch FROM o.available_at - clock_timestamp()), 0)
+            END
+        )
+    )
+    FROM lockstep.operation_outputs AS o
+    WHERE o.workflow_id = p_workflow_id;
+END;
+COMMENT ON FUNCTION lockstep._recorded_steps(text) IS
+    'Lists the recorded steps of a workflow as replay reads them.';

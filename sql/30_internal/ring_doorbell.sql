@@ -1,0 +1,24 @@
+-- Wakes the idle workers of some queues when the caller's transaction commits.
+--
+-- Notifies only if an executor says that it is idle: NOTIFY serialises commits,
+-- so under load, when nobody is idle, enqueueing issues none. A worker that
+-- goes idle at this moment is not missed for long: it polls again after it
+-- said so.
+CREATE OR REPLACE FUNCTION lockstep._ring_doorbell(p_queues text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (
+        SELECT
+        FROM lockstep.executor AS e
+        WHERE e.is_idle
+            AND e.queues && p_queues
+    ) THEN
+        PERFORM pg_notify('lockstep', '');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._ring_doorbell(text[]) IS
+    'Wakes the idle workers of some queues when the transaction commits.';

@@ -1,0 +1,128 @@
+-- Enqueues a workflow; durable when the caller's transaction commits.
+--
+-- workflow_id makes the call idempotent: a second call with the same id, name
+-- and queue returns the id and changes nothing. deduplication_id allows one
+-- unfinished workflow per queue.
+--
+-- Takes no lock beside the new row. A rival with the same workflow_id or
+-- deduplication_id that has not committed yet is waited for inside the INSERT.
+-- The loop runs again only if the rival vanished between the INSERT, which it
+-- stopped, and the look at it.
+CREATE OR REPLACE FUNCTION lockstep.enqueue_workflow(
+    workflow_name text,
+    queue_name text,
+    positional_args jsonb DEFAULT '[]',
+    named_args jsonb DEFAULT '{}',
+    workflow_id text DEFAULT NULL,
+    deduplication_id text DEFAULT NULL,
+    on_duplicate text DEFAULT 'raise',
+    priority int DEFAULT 0,
+    queue_partition_key text DEFAULT NULL,
+    delay interval DEFAULT NULL,
+    run_at timestamptz DEFAULT NULL,
+    timeout interval DEFAULT NULL,
+    deadline timestamptz DEFAULT NULL,
+    max_attempts int DEFAULT NULL,
+    app_version text DEFAULT NULL,
+    headers jsonb DEFAULT NULL
+)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_available_at constant timestamptz := coalesce(
+        enqueue_workflow.run_at, v_now + enqueue_workflow.delay, v_now
+    );
+    v_workflow_id text := enqueue_workflow.workflow_id;
+    r_rival record;
+BEGIN
+    PERFORM lockstep._check_enqueue_arguments(
+        enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
+        enqueue_workflow.positional_args, enqueue_workflow.named_args,
+        enqueue_workflow.workflow_id, enqueue_workflow.deduplication_id,
+        enqueue_workflow.on_duplicate, enqueue_workflow.priority,
+        enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
+        enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
+        enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
+    );
+
+    IF v_workflow_id IS NULL THEN
+        v_workflow_id := lockstep._generate_id(v_now);
+    END IF;
+
+    LOOP
+        INSERT INTO lockstep.workflow_status (
+            workflow_id, workflow_name, queue_name, status, inputs, priority,
+            deduplication_id, queue_partition_key, app_version, max_attempts,
+            created_at, available_at, deadline_at, timeout, enqueued_by, headers
+        )
+        VALUES (
+            v_workflow_id, enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
+            CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
+            jsonb_build_object(
+                'positionalArgs', enqueue_workflow.positional_args,
+                'namedArgs', enqueue_workflow.named_args
+            ),
+            enqueue_workflow.priority, enqueue_workflow.deduplication_id,
+            enqueue_workflow.queue_partition_key, enqueue_workflow.app_version,
+            coalesce(enqueue_workflow.max_attempts, 50), v_now, v_available_at,
+            enqueue_workflow.deadline, enqueue_workflow.timeout,
+            coalesce(nullif(current_setting('role'), 'none'), session_user),
+            enqueue_workflow.headers
+        )
+        ON CONFLICT DO NOTHING;
+
+        EXIT WHEN FOUND;
+
+        SELECT w.workflow_name, w.queue_name
+        INTO r_rival
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = v_workflow_id;
+
+        IF FOUND THEN
+            IF r_rival.workflow_name = enqueue_workflow.workflow_name
+                AND r_rival.queue_name = enqueue_workflow.queue_name
+            THEN
+                RETURN v_workflow_id;
+            END IF;
+
+            RAISE EXCEPTION 'workflow "%" exists already', v_workflow_id
+                USING ERRCODE = 'unique_violation',
+                      DETAIL = format(
+                          'It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name
+                      ),
+                      HINT = 'Use another workflow_id for another workflow or queue.';
+        END IF;
+
+        SELECT w.workflow_id, w.status
+        INTO r_rival
+        FROM lockstep.workflow_status AS w
+        WHERE w.queue_name = enqueue_workflow.queue_name
+            AND w.deduplication_id = enqueue_workflow.deduplication_id
+            AND w.completed_at IS NULL;
+
+        IF FOUND THEN
+            IF enqueue_workflow.on_duplicate = 'return' THEN
+                RETURN r_rival.workflow_id;
+            END IF;
+
+            RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
+                enqueue_workflow.queue_name, enqueue_workflow.deduplication_id
+                USING ERRCODE = 'unique_violation',
+                      DETAIL = format('It is workflow "%s", %s.', r_rival.workflow_id, r_rival.status),
+                      HINT = 'Pass on_duplicate => ''return'' to get its id instead of this error.';
+        END IF;
+    END LOOP;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[enqueue_workflow.queue_name]);
+    RETURN v_workflow_id;
+END
+$$;
+COMMENT ON FUNCTION lockstep.enqueue_workflow(
+    text, text, jsonb, jsonb, text, text, text, int, text,
+    interval, timestamptz, interval, timestamptz, int, text, jsonb
+) IS
+    'Enqueues a workflow and returns its id; durable when the transaction commits.';

@@ -1,0 +1,97 @@
+-- Makes workflows claimable whose moment has come and cancels overdue ones.
+--
+-- Workers call it when the next one falls due. Handles up to max_count at a
+-- time and returns how many, with the seconds until the next falls due: 0 when
+-- there is more to do now, NULL when nothing is scheduled.
+--
+-- Lock order: workflow rows, skipping locked ones; whoever holds one of them
+-- is about to change its status anyway.
+CREATE OR REPLACE FUNCTION lockstep.promote_due_workflows(
+    max_count int DEFAULT 1000,
+    OUT promoted_count int,
+    OUT next_due_in double precision
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_due tid[];
+    v_overdue tid[];
+    v_queues text[];
+BEGIN
+    v_overdue := ARRAY(
+        SELECT w.ctid
+        FROM lockstep.workflow_status AS w
+        WHERE w.deadline_at <= v_now
+            AND w.completed_at IS NULL
+        ORDER BY w.deadline_at
+        LIMIT promote_due_workflows.max_count
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+
+    UPDATE lockstep.workflow_status AS w
+    SET
+        status = 'CANCELLED',
+        error = lockstep._error_document(
+            'DeadlineExceeded', format('the workflow had not ended at its deadline, %s', w.deadline_at)
+        ),
+        completed_at = v_now,
+        waiting_for = NULL
+    WHERE w.ctid = ANY (v_overdue);
+
+    v_due := ARRAY(
+        SELECT w.ctid
+        FROM lockstep.workflow_status AS w
+        WHERE w.status IN ('DELAYED', 'WAITING')
+            AND w.available_at <= v_now
+        ORDER BY w.available_at
+        LIMIT promote_due_workflows.max_count
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+
+    WITH promoted AS (
+        UPDATE lockstep.workflow_status AS w
+        SET status = 'ENQUEUED', waiting_for = NULL
+        WHERE w.ctid = ANY (v_due)
+        RETURNING w.queue_name
+    )
+
+    SELECT array_agg(DISTINCT p.queue_name)
+    INTO v_queues
+    FROM promoted AS p;
+
+    IF v_queues IS NOT NULL THEN
+        PERFORM lockstep._ring_doorbell(v_queues);
+    END IF;
+
+    promoted_count := cardinality(v_due) + cardinality(v_overdue);
+
+    IF greatest(cardinality(v_due), cardinality(v_overdue)) = promote_due_workflows.max_count THEN
+        next_due_in := 0;
+        RETURN;
+    END IF;
+
+    -- what was skipped above is still due: look past it, its holder deals with it
+    SELECT extract(epoch FROM least(
+        (
+            SELECT min(w.available_at)
+            FROM lockstep.workflow_status AS w
+            WHERE w.status IN ('DELAYED', 'WAITING')
+                AND w.available_at > v_now
+        ),
+        (
+            SELECT min(w.deadline_at)
+            FROM lockstep.workflow_status AS w
+            WHERE w.deadline_at > v_now
+                AND w.completed_at IS NULL
+        )
+    ) - v_now)
+    INTO next_due_in;
+END
+$$;
+COMMENT ON FUNCTION lockstep.promote_due_workflows(int) IS
+    'Makes workflows claimable whose moment has come and cancels overdue ones.';

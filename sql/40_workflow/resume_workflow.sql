@@ -1,0 +1,64 @@
+-- Enqueues a workflow again that was cancelled, failed or in the dead letter.
+--
+-- It keeps its recorded steps and goes on after them; a step whose failure
+-- ended the workflow runs again. Attempts count on from where they were, with
+-- room for as many more as before, and a deadline that has passed is lifted.
+-- A workflow that has not ended is left alone: returns false.
+--
+-- Locks the workflow row. An attempt of a cancelled workflow that still runs
+-- somewhere cannot write any more: the next claim counts one attempt higher.
+CREATE OR REPLACE FUNCTION lockstep.resume_workflow(workflow_id text)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    r_workflow record;
+BEGIN
+    SELECT w.status, w.queue_name, w.deduplication_id
+    INTO r_workflow
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = resume_workflow.workflow_id
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(resume_workflow.workflow_id);
+    ELSIF r_workflow.status IN ('ENQUEUED', 'DELAYED', 'PENDING', 'WAITING') THEN
+        RETURN false;
+    ELSIF r_workflow.status = 'SUCCESS' THEN
+        RAISE EXCEPTION 'workflow "%" has ended: SUCCESS', resume_workflow.workflow_id
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Enqueue a new workflow to run it again.';
+    END IF;
+
+    DELETE FROM lockstep.operation_outputs AS o
+    WHERE o.workflow_id = resume_workflow.workflow_id
+        AND o.error IS NOT NULL
+        AND o.completed_at IS NOT NULL
+        AND r_workflow.status = 'ERROR'
+        AND NOT EXISTS (
+            SELECT
+            FROM lockstep.operation_outputs AS later
+            WHERE later.workflow_id = o.workflow_id
+                AND later.step_id > o.step_id
+        );
+
+    UPDATE lockstep.workflow_status AS w
+    SET
+        status = 'ENQUEUED',
+        executor_id = NULL,
+        error = NULL,
+        completed_at = NULL,
+        available_at = v_now,
+        max_attempts = least(w.attempts::bigint + w.max_attempts, 2147483647),
+        deadline_at = CASE WHEN w.deadline_at > v_now THEN w.deadline_at END
+    WHERE w.workflow_id = resume_workflow.workflow_id;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[r_workflow.queue_name]);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION lockstep.resume_workflow(text) IS
+    'Enqueues a workflow again that was cancelled, failed or in the dead letter.';

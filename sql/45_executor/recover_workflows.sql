@@ -1,0 +1,102 @@
+-- Puts back what dead executors held; any worker may call it at any time.
+--
+-- Returns how many workflows it put back, with the seconds until the next
+-- lease ends, NULL when there is none. A workflow whose executor died under it
+-- max_attempts times goes to the dead letter; from the fourth death on it also
+-- waits before it runs again, 1 s, 2 s, 4 s and so on up to a minute, so that
+-- a workflow which kills its worker cannot spin.
+--
+-- First the lease is ended for good: -infinity, under FOR UPDATE, which no
+-- write of the executor survives (_hold_executor). Its workflows follow; one
+-- that a client holds locked is skipped and found again by a later call, as the
+-- executor row goes only when it holds nothing. Lock order: executor rows, then
+-- workflow rows, skipping locked ones of both.
+CREATE OR REPLACE FUNCTION lockstep.recover_workflows(
+    OUT recovered_count int,
+    OUT next_expiry_in double precision
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_dead text[];
+    v_queues text[];
+BEGIN
+    v_dead := ARRAY(
+        SELECT e.executor_id
+        FROM lockstep.executor AS e
+        WHERE e.expires_at <= v_now
+        FOR UPDATE SKIP LOCKED
+    );
+
+    IF cardinality(v_dead) > 0 THEN
+        UPDATE lockstep.executor AS e
+        SET expires_at = '-infinity', is_idle = false
+        WHERE e.executor_id = ANY (v_dead)
+            AND e.expires_at > '-infinity';
+
+        WITH held AS MATERIALIZED (
+            SELECT w.workflow_id
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.executor_id = ANY (v_dead)
+            FOR NO KEY UPDATE SKIP LOCKED
+        ),
+
+        recovered AS (
+            UPDATE lockstep.workflow_status AS w
+            SET
+                status = CASE
+                    WHEN w.attempts >= w.max_attempts THEN 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'
+                    WHEN w.attempts > 3 THEN 'DELAYED'
+                    ELSE 'ENQUEUED'
+                END,
+                error = CASE
+                    WHEN w.attempts >= w.max_attempts
+                        THEN lockstep._error_document(
+                            'MaxRecoveryAttemptsExceeded',
+                            format('its executor died under each of its %s attempts', w.attempts)
+                        )
+                END,
+                completed_at = CASE WHEN w.attempts >= w.max_attempts THEN v_now END,
+                available_at = CASE
+                    WHEN w.attempts > 3
+                        THEN v_now + least(interval '1 s' * 2 ^ least(w.attempts - 4, 10), interval '1 min')
+                    ELSE v_now
+                END,
+                executor_id = CASE WHEN w.attempts >= w.max_attempts THEN w.executor_id END
+            FROM held AS h
+            WHERE w.workflow_id = h.workflow_id
+            RETURNING w.queue_name
+        )
+
+        SELECT count(*), array_agg(DISTINCT r.queue_name)
+        INTO recovered_count, v_queues
+        FROM recovered AS r;
+
+        DELETE FROM lockstep.executor AS e
+        WHERE e.executor_id = ANY (v_dead)
+            AND NOT EXISTS (
+                SELECT
+                FROM lockstep.workflow_status AS w
+                WHERE w.status = 'PENDING'
+                    AND w.executor_id = e.executor_id
+            );
+
+        IF v_queues IS NOT NULL THEN
+            PERFORM lockstep._ring_doorbell(v_queues);
+        END IF;
+    END IF;
+
+    recovered_count := coalesce(recovered_count, 0);
+
+    -- an executor that could not be dealt with now is looked at again in a second
+    SELECT extract(epoch FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)
+    INTO next_expiry_in
+    FROM lockstep.executor AS e;
+END
+$$;
+COMMENT ON FUNCTION lockstep.recover_workflows() IS
+    'Puts back what dead executors held.';

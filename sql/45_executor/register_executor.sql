@@ -1,0 +1,51 @@
+-- Registers a worker process and returns its executor id.
+--
+-- The id is new at each call: a worker whose lease ended registers again and
+-- starts with nothing.
+CREATE OR REPLACE FUNCTION lockstep.register_executor(
+    queues text[],
+    workflow_names text[],
+    lease_duration interval DEFAULT '30 seconds',
+    app_version text DEFAULT NULL,
+    host text DEFAULT NULL,
+    pid int DEFAULT NULL,
+    client_version text DEFAULT NULL
+)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_executor_id constant text := lockstep._generate_id();
+BEGIN
+    IF coalesce(cardinality(register_executor.queues), 0) = 0 THEN
+        RAISE EXCEPTION 'queues must name at least one queue'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Pass the queues that the worker claims from.';
+    ELSIF register_executor.lease_duration IS NULL
+        OR register_executor.lease_duration NOT BETWEEN interval '1 s' AND interval '1 day'
+    THEN
+        RAISE EXCEPTION 'lease_duration must be between 1 second and 1 day, not %',
+            coalesce(register_executor.lease_duration::text, 'null')
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'A dead worker''s workflows run elsewhere when its lease has ended.';
+    END IF;
+
+    INSERT INTO lockstep.executor (
+        executor_id, queues, workflow_names, app_version, host, pid, client_version,
+        lease_duration, expires_at
+    )
+    VALUES (
+        v_executor_id, register_executor.queues,
+        coalesce(register_executor.workflow_names, '{}'), register_executor.app_version,
+        register_executor.host, register_executor.pid, register_executor.client_version,
+        register_executor.lease_duration,
+        clock_timestamp() + register_executor.lease_duration
+    );
+
+    RETURN v_executor_id;
+END
+$$;
+COMMENT ON FUNCTION lockstep.register_executor(text[], text[], interval, text, text, int, text) IS
+    'Registers a worker process and returns its executor id.';

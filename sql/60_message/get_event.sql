@@ -1,0 +1,30 @@
+-- Reads the value that a workflow published last under a key; NULL before that.
+CREATE OR REPLACE FUNCTION lockstep.get_event(workflow_id text, key text)
+RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_value jsonb;
+BEGIN
+    SELECT v.value
+    INTO v_value
+    FROM lockstep.workflow_events AS v
+    WHERE v.workflow_id = get_event.workflow_id
+        AND v.key = get_event.key;
+
+    IF NOT FOUND AND NOT EXISTS (
+        SELECT
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = get_event.workflow_id
+    ) THEN
+        PERFORM lockstep._refuse_unknown_workflow(get_event.workflow_id);
+    END IF;
+
+    RETURN v_value;
+END
+$$;
+COMMENT ON FUNCTION lockstep.get_event(text, text) IS
+    'Reads the value that a workflow published last under a key.';

@@ -1,0 +1,87 @@
+-- Advances an executor's workflows: records, sends, suspends, finishes and
+-- claims in one call and one commit.
+--
+-- changes: an object with any of "steps", "timers", "events", "messages",
+-- "receives", "suspensions" and "outcomes", each as the function of that part
+-- describes it; claim_count: how many new workflows to claim. Returns an object
+-- with "lost" (workflow ids), and, if any, "timers", "messages", "receives" and
+-- "suspensions" as those functions return them, and "claimed".
+--
+-- One call for everything that many workflows wait for, because the commit is
+-- the cost and not the row. Lock order: that of the parts, in the order below.
+CREATE OR REPLACE FUNCTION lockstep.advance_workflows(
+    executor_id text,
+    changes jsonb DEFAULT '{}',
+    claim_count int DEFAULT 0
+)
+RETURNS json
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_lost text[] := ARRAY[]::text[];
+    v_timers json;
+    v_messages json;
+    v_receives json;
+    v_suspensions json;
+    v_claimed json;
+BEGIN
+    IF advance_workflows.changes ? 'steps' THEN
+        v_lost := v_lost || ARRAY(
+            SELECT lockstep.record_steps(advance_workflows.executor_id, advance_workflows.changes -> 'steps')
+        );
+    END IF;
+
+    IF advance_workflows.changes ? 'timers' THEN
+        SELECT json_agg(t)
+        INTO v_timers
+        FROM lockstep.start_timers(advance_workflows.executor_id, advance_workflows.changes -> 'timers') AS t;
+    END IF;
+
+    IF advance_workflows.changes ? 'events' THEN
+        v_lost := v_lost || ARRAY(
+            SELECT lockstep.set_events(advance_workflows.executor_id, advance_workflows.changes -> 'events')
+        );
+    END IF;
+
+    IF advance_workflows.changes ? 'messages' THEN
+        SELECT json_agg(m)
+        INTO v_messages
+        FROM lockstep.send_messages(advance_workflows.executor_id, advance_workflows.changes -> 'messages') AS m;
+    END IF;
+
+    IF advance_workflows.changes ? 'receives' THEN
+        SELECT json_agg(r)
+        INTO v_receives
+        FROM lockstep.receive_messages(advance_workflows.executor_id, advance_workflows.changes -> 'receives') AS r;
+    END IF;
+
+    IF advance_workflows.changes ? 'suspensions' THEN
+        SELECT json_agg(s)
+        INTO v_suspensions
+        FROM lockstep.suspend_workflows(
+            advance_workflows.executor_id, advance_workflows.changes -> 'suspensions'
+        ) AS s;
+    END IF;
+
+    IF advance_workflows.changes ? 'outcomes' THEN
+        v_lost := v_lost || ARRAY(
+            SELECT lockstep.finish_workflows(advance_workflows.executor_id, advance_workflows.changes -> 'outcomes')
+        );
+    END IF;
+
+    IF advance_workflows.claim_count > 0 THEN
+        SELECT json_agg(c)
+        INTO v_claimed
+        FROM lockstep.claim_workflows(advance_workflows.executor_id, advance_workflows.claim_count) AS c;
+    END IF;
+
+    RETURN json_build_object(
+        'lost', v_lost, 'timers', v_timers, 'messages', v_messages,
+        'receives', v_receives, 'suspensions', v_suspensions, 'claimed', v_claimed
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep.advance_workflows(text, jsonb, int) IS
+    'Records, sends, suspends, finishes and claims for an executor in one commit.';

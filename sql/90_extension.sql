@@ -1,0 +1,8 @@
+-- What only an extension can do: have pg_dump save the rows of its tables. A
+-- table that is missing here comes back empty from a restore, without a warning.
+SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_status', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.operation_outputs', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.notifications', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_events', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.executor', '');
