@@ -1675,7 +1675,7 @@ COMMENT ON FUNCTION lockstep.get_step(text, int) IS
 -- The writes of the step and its checkpoint commit together: exactly once,
 -- whatever crashes when. Call it last, just before COMMIT. Raises WF001 when
 -- the workflow is another executor's now, WF002 when it was cancelled, and
--- 23505 when the step is recorded already (read it with get_step()); each of
+-- WF004 when the step is recorded already (read it with get_step()); each of
 -- them rolls the step's writes back.
 --
 -- Takes no lock beside the new row, so a client that stops before its COMMIT
@@ -1743,7 +1743,7 @@ BEGIN
 
     IF NOT FOUND THEN
         RAISE EXCEPTION 'step % of workflow "%" is recorded already', record_step.step_id, record_step.workflow_id
-            USING ERRCODE = 'unique_violation',
+            USING ERRCODE = 'WF004',
                   HINT = 'Roll back and take the recorded outcome from get_step().';
     END IF;
 END

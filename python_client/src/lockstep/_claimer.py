@@ -1,0 +1,92 @@
+"""Decides when to claim and how many: keeps the wanted number of workflows in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._worker import Worker
+
+_QUICK_POLLS = (0.01, 0.04, 0.16, 0.64)
+"""Growing pauses, in seconds, before a worker that found nothing trusts the doorbell."""
+
+_PORTION_PAUSE = 0.05
+"""Seconds that few free slots wait for more of them, so that claims are worth their commit."""
+
+
+class Claimer:
+    """Whether there may be work to claim, and when to look again."""
+
+    def __init__(self, worker: Worker, concurrency: int, poll_interval: float) -> None:
+        self._worker = worker
+        self._concurrency = concurrency
+        self._poll_interval = poll_interval
+        self._poll: asyncio.TimerHandle | None = None
+        self._polls_in_vain = 0
+        self._claimed_at = 0.0
+        self._is_hungry = True
+        self._is_stopped = False
+        self._full_since: float | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the queues look drained; a short burst does not count as busy."""
+        return self._full_since is None or time.monotonic() - self._full_since < 1.0
+
+    def wanted(self, finishing: int) -> int:
+        """Return how many workflows to claim in the flush that finishes some."""
+        if not self._is_hungry or self._is_stopped:
+            return 0
+        staying = len(self._worker.runs) - finishing
+        free = self._concurrency - staying
+        if free <= 0:
+            return 0
+        if staying and free < self._concurrency // 4:
+            early = self._claimed_at + _PORTION_PAUSE - time.monotonic()
+            if early > 0:
+                self._look_again_in(early)
+                return 0
+        self._is_hungry = False
+        return free
+
+    def came_back(self, asked: int, got: int) -> None:
+        """Take note of a claim's yield: a full one promises more, a poor one is asked less often."""
+        self._claimed_at = time.monotonic()
+        if got == asked:
+            self._full_since = self._full_since or self._claimed_at
+            self._polls_in_vain = 0
+            self.ring()
+            return
+        self._full_since = None
+        self._polls_in_vain = 0 if got else self._polls_in_vain + 1
+        self._look_again_in(
+            _QUICK_POLLS[self._polls_in_vain]
+            if self._polls_in_vain < len(_QUICK_POLLS)
+            else self._poll_interval
+        )
+        self._worker.pulse.wake()
+
+    def ring(self) -> None:
+        """Look for work now: the doorbell rang, or something fell due."""
+        self._is_hungry = True
+        if self._poll is not None:
+            self._poll.cancel()
+            self._poll = None
+        self._worker.writer.wake()
+
+    def _look_again_in(self, seconds: float) -> None:
+        if self._poll is not None:
+            self._poll.cancel()
+        self._poll = self._worker.loop.call_later(seconds, self.ring)
+
+    def use_poll_interval(self, seconds: float) -> None:
+        """Change the pause between polls, as the doorbell comes and goes."""
+        self._poll_interval = seconds
+
+    def stop(self) -> None:
+        """Claim nothing more."""
+        self._is_stopped = True
+        if self._poll is not None:
+            self._poll.cancel()

@@ -1,0 +1,139 @@
+"""Python values to JSON that Postgres can hold, and back by annotation."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError, validate_call
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from ._errors import InvalidInput, StepFailed, Unserializable
+
+_JSON_TYPES = (None, type(None), bool, int, float, str, Any, inspect.Signature.empty)
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_MESSAGE_LIMIT = 10_000
+_TRACEBACK_LIMIT = 20_000
+
+
+def encode(value: object) -> str:
+    """Return the value as JSON text; raise Unserializable if it has none in Postgres."""
+    if value is None:
+        return "null"
+    try:
+        text = to_json(value, inf_nan_mode="strings").decode()
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        raise Unserializable(f"cannot store {_describe(value)} as JSON: {error}") from error
+    if "\\u0000" in text and _NUL.search(text):
+        raise Unserializable(
+            f"cannot store {_describe(value)}: JSON in Postgres has no NUL character"
+        )
+    return text
+
+
+def _describe(value: object) -> str:
+    return f"a value of type {type(value).__qualname__}"
+
+
+class ReturnCodec:
+    """Encodes what a function returns and restores it by the return annotation."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    @functools.cached_property
+    def _adapter(self) -> TypeAdapter[Any] | None:
+        annotation = get_type_hints(self._function, include_extras=True).get("return")
+        return None if annotation in _JSON_TYPES else TypeAdapter(annotation)
+
+    def encode(self, value: object) -> tuple[str, Any]:
+        """
+        Return the value as JSON text, and as replay will see it.
+
+        The workflow goes on with the latter, so that it sees the same before and after
+        a crash: a tuple that nothing annotates is a list both times.
+        """
+        text = encode(value)
+        if value is None or isinstance(value, (bool, int, str)):
+            return text, value
+        return text, self.decode(from_json(text))
+
+    def decode(self, value: object) -> Any:
+        """Return the recorded JSON value as the annotation wants it."""
+        return value if self._adapter is None else self._adapter.validate_python(value)
+
+
+class ArgumentCodec:
+    """Fits the inputs of a workflow row to the function's signature."""
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name = name
+        self._function = function
+
+    @functools.cached_property
+    def _validate(self) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
+        def capture(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            return args, kwargs
+
+        return validate_call(functools.wraps(self._function)(capture))
+
+    def decode(self, inputs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """
+        Return the arguments to call the function with.
+
+        ``inputs`` is ``{"positionalArgs": [...], "namedArgs": {...}}``. Raises InvalidInput,
+        with the validation's own text, before any user code runs.
+        """
+        try:
+            return self._validate(*inputs["positionalArgs"], **inputs["namedArgs"])
+        except ValidationError as error:
+            raise InvalidInput(f'inputs do not fit workflow "{self._name}": {error}') from error
+
+
+def encode_error(error: BaseException) -> str:
+    """Return the exception as ``{"type", "message", "traceback"}`` in JSON text."""
+    cls = type(error)
+    name = cls.__qualname__
+    if cls.__module__ not in ("builtins", "lockstep._errors"):
+        name = f"{cls.__module__}.{name}"
+    lines = "".join(traceback.format_exception(cls, error, error.__traceback__))
+    return encode(
+        {
+            "type": name,
+            "message": _storable(str(error))[:_MESSAGE_LIMIT],
+            "traceback": _storable(lines)[-_TRACEBACK_LIMIT:],
+        }
+    )
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def decode_error(document: dict[str, Any]) -> Exception:
+    """
+    Return an exception that the same ``except`` clauses catch as the recorded one.
+
+    Its class is looked up among the loaded modules, never imported; the instance is made
+    without calling ``__init__``, so it has the message and no further attributes.
+    """
+    type_name, message = document["type"], document["message"]
+    module_name, _, class_name = type_name.rpartition(".")
+    module = sys.modules.get(module_name) if module_name else builtins
+    if not module_name and not hasattr(builtins, class_name):
+        module = sys.modules["lockstep._errors"]
+    cls = getattr(module, class_name, None)
+    if isinstance(cls, type) and issubclass(cls, Exception):
+        try:
+            error = cls.__new__(cls, message)
+        except TypeError:
+            return StepFailed(type_name, message)
+        error.args = (message,)
+        return error
+    return StepFailed(type_name, message)

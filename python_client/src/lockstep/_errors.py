@@ -1,0 +1,152 @@
+"""
+Exceptions of Lockstep.
+
+LockstepError
+├── InvalidArgument          22023  a bad argument, also a TypeError's place in SQL
+├── WorkflowNotFound         P0002  no workflow has the id
+├── DuplicateWorkflow        23505  the id or deduplication id is taken
+├── WrongState               55000  the workflow's status does not allow it
+├── LeaseLost                WF001  the work belongs to another executor now
+├── WorkflowCancelled        WF002  the workflow was cancelled
+├── StepMismatch             WF003  the code does not match the recorded steps
+├── WorkflowFailed                  the awaited workflow ended without a result
+├── StepFailed                      a recorded error whose class is not known here
+├── ResultTimeout                   the result did not come in time (a TimeoutError)
+├── Unserializable                  a value that JSON in Postgres cannot hold
+├── InvalidInput                    inputs that do not fit the workflow's signature
+├── NotInWorkflow                   a primitive called outside of a workflow
+├── BlockingCall                    a blocking call that would stop the event loop
+└── NotInstalled                    the database has no Lockstep, or another version
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+class LockstepError(Exception):
+    """Base of every exception that Lockstep raises."""
+
+    sqlstate: ClassVar[str | None] = None
+
+
+class InvalidArgument(LockstepError):
+    """An argument has a value that the function cannot take."""
+
+    sqlstate = "22023"
+
+
+class WorkflowNotFound(LockstepError):
+    """No workflow has the given id."""
+
+    sqlstate = "P0002"
+
+
+class DuplicateWorkflow(LockstepError):
+    """The workflow id or deduplication id is taken."""
+
+    sqlstate = "23505"
+
+
+class WrongState(LockstepError):
+    """The workflow's status does not allow the operation."""
+
+    sqlstate = "55000"
+
+
+class LeaseLost(LockstepError):
+    """The executor lost its lease, or the workflow to another executor."""
+
+    sqlstate = "WF001"
+
+
+class WorkflowCancelled(LockstepError):
+    """The workflow was cancelled."""
+
+    sqlstate = "WF002"
+
+
+class StepMismatch(LockstepError):
+    """A step does not match the one that was recorded at its place."""
+
+    sqlstate = "WF003"
+
+    def __init__(self, step_id: int, recorded_name: str, step_name: str) -> None:
+        super().__init__(
+            f'step {step_id} was "{recorded_name}" when recorded and is "{step_name}" now; '
+            "a workflow must call the same steps in the same order each time it runs"
+        )
+        self.step_id = step_id
+        self.recorded_name = recorded_name
+        self.step_name = step_name
+
+
+class WorkflowFailed(LockstepError):
+    """The awaited workflow ended in ERROR or in the dead letter."""
+
+    def __init__(self, workflow_id: str, status: str, type: str, message: str) -> None:
+        super().__init__(f'workflow "{workflow_id}" ended in {status}: {type}: {message}')
+        self.workflow_id = workflow_id
+        self.status = status
+        self.type = type
+        self.message = message
+
+
+class StepFailed(LockstepError):
+    """A step's recorded error, of a class that is not loaded in this process."""
+
+    def __init__(self, type: str, message: str) -> None:
+        super().__init__(f"{type}: {message}")
+        self.type = type
+        self.message = message
+
+
+class ResultTimeout(LockstepError, TimeoutError):
+    """The workflow did not end in the time given."""
+
+
+class Unserializable(LockstepError):
+    """A value cannot be stored as JSON in Postgres."""
+
+
+class InvalidInput(LockstepError):
+    """The inputs of a workflow do not fit its signature."""
+
+
+class NotInWorkflow(LockstepError):
+    """The function is only available inside a running workflow."""
+
+
+class BlockingCall(LockstepError):
+    """A blocking function was called where it would stop the event loop."""
+
+
+class NotInstalled(LockstepError):
+    """The database has no Lockstep, or one of another version."""
+
+
+_BY_SQLSTATE: dict[str, type[LockstepError]] = {
+    cls.sqlstate: cls
+    for cls in (
+        InvalidArgument,
+        WorkflowNotFound,
+        DuplicateWorkflow,
+        WrongState,
+        LeaseLost,
+        WorkflowCancelled,
+    )
+    if cls.sqlstate is not None
+}
+
+
+def translate(error: psycopg.Error) -> LockstepError | None:
+    """Turn an error that a lockstep function raised into its class, if it has one."""
+    cls = _BY_SQLSTATE.get(error.sqlstate or "")
+    if cls is None:
+        return None
+    diag = error.diag
+    parts = (diag.message_primary, diag.message_detail, diag.message_hint)
+    return cls(". ".join(part.rstrip(".") for part in parts if part))

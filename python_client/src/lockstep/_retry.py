@@ -1,0 +1,55 @@
+"""How often and how fast a failed step is tried again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """
+    A retry policy: exponential back-off with jitter.
+
+    ``max_attempts`` counts the first attempt too. The pause after attempt n is
+    ``delay * backoff ** (n - 1)``, at most ``max_delay``, changed at random by up to
+    ``jitter`` of itself in both directions, so that steps that failed together do not
+    come back together. Only exceptions of the classes in ``retry_on`` are retried.
+
+    Both the count and the pause are durable: a crash restarts neither.
+
+    >>> Retry(max_attempts=5, delay=timedelta(seconds=1), backoff=2.0).pause_after(3, ValueError())
+    datetime.timedelta(seconds=4)
+    """
+
+    max_attempts: int = 3
+    delay: timedelta = timedelta(seconds=1)
+    backoff: float = 2.0
+    max_delay: timedelta = timedelta(hours=1)
+    jitter: float = 0.0
+    retry_on: type[Exception] | tuple[type[Exception], ...] = Exception
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts must be 1 or greater, not {self.max_attempts}")
+        if self.delay < timedelta(0) or self.max_delay < timedelta(0):
+            raise ValueError("delay and max_delay must not be negative")
+        if self.backoff < 1:
+            raise ValueError(f"backoff must be 1 or greater, not {self.backoff}")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"jitter must be between 0 and 1, not {self.jitter}")
+
+    def pause_after(self, attempt: int, error: Exception) -> timedelta | None:
+        """Return the pause after a failed attempt (counted from 1), None to give up."""
+        if attempt >= self.max_attempts or not isinstance(error, self.retry_on):
+            return None
+        try:
+            seconds = self.delay.total_seconds() * self.backoff ** (attempt - 1)
+        except OverflowError:
+            seconds = self.max_delay.total_seconds()
+        seconds = min(seconds, self.max_delay.total_seconds())
+        return timedelta(seconds=seconds * (1 + random.uniform(-self.jitter, self.jitter)))
+
+
+NO_RETRY = Retry(max_attempts=1)

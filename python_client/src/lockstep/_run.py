@@ -1,0 +1,423 @@
+"""One execution of a workflow in a worker: replay, step ids, waits and suspension."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic_core import to_json
+
+from ._codec import decode_error, encode, encode_error
+from ._errors import StepMismatch, Unserializable
+
+if TYPE_CHECKING:
+    from ._app import StepFunction
+    from ._worker import Worker
+
+T = TypeVar("T")
+
+_SETTLE = 0.01
+"""Seconds that every branch of a workflow must have waited before it is suspended."""
+
+_SHORT_SLEEP = 1.0
+"""A workflow that only sleeps, and for no longer than these seconds, stays in memory."""
+
+_BUSY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds before a suspension that a sender's open transaction prevented is tried again."""
+
+
+class RunEnded(BaseException):
+    """
+    Unwinds user code whose run is over here: suspended, lost or handed back.
+
+    Not an Exception, so that user code does not take it for a failure of its own.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedStep:
+    """A step as an earlier attempt left it; ``wakes_at`` (monotonic) is set while it waits."""
+
+    step_name: str
+    output: Any
+    error: dict[str, Any] | None
+    attempts: int
+    wakes_at: float | None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.wakes_at is None
+
+
+@dataclass(slots=True)
+class _Wait:
+    """A branch of the workflow that waits for a moment, a message or both."""
+
+    future: asyncio.Future[None]
+    wakes_at: float | None
+    topic: str | None
+    timer: asyncio.TimerHandle | None = None
+
+
+class Run:
+    """One claimed workflow. Everything here happens on the worker's event loop."""
+
+    def __init__(self, worker: Worker, claimed: dict[str, Any]) -> None:
+        self.worker = worker
+        self.loop = worker.loop
+        self.workflow_id: str = claimed["workflow_id"]
+        self.workflow_name: str = claimed["workflow_name"]
+        self.queue_name: str = claimed["queue_name"]
+        self.attempt: int = claimed["attempt"]
+        self.headers: dict[str, Any] = claimed["headers"] or {}
+        self.inputs: dict[str, Any] = claimed["inputs"]
+        self.ended: str | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._identity = to_json({"workflow_id": self.workflow_id, "attempt": self.attempt})[
+            :-1
+        ].decode()
+        self._recorded: dict[int, RecordedStep] = {}
+        self._last_step_id = 0
+        self._open_count = 0
+        self._waits: dict[int, _Wait] = {}
+        self._suspending: asyncio.Future[None] | None = None
+        self._busy_count = 0
+        for step in claimed["steps"] or ():
+            self._recorded[step["step_id"]] = RecordedStep(
+                step["step_name"],
+                step["output"],
+                step["error"],
+                step["attempts"],
+                self.moment(step["remaining"]),
+            )
+
+    # what replay needs
+
+    def next_step_id(self) -> int:
+        """Return the id of the step that is called now; ids follow the order of calls."""
+        self._last_step_id += 1
+        return self._last_step_id
+
+    def recorded(self, step_id: int, step_name: str) -> RecordedStep | None:
+        """Return what an earlier attempt recorded for the step, after comparing names."""
+        step = self._recorded.get(step_id)
+        if step is not None and step.step_name != step_name:
+            raise StepMismatch(step_id, step.step_name, step_name)
+        return step
+
+    @staticmethod
+    def moment(remaining: float | None) -> float | None:
+        """Return when the seconds remaining are over, on this process's monotonic clock."""
+        return None if remaining is None else time.monotonic() + remaining
+
+    # what a run says to the database
+
+    def change(self, kind: str, step_id: int = 0, **fields: str) -> asyncio.Future[Any]:
+        """Hand a change, whose fields are JSON texts, to the writer; its commit resolves it."""
+        if self.ended is not None:
+            raise RunEnded
+        body = "".join(f',"{name}":{text}' for name, text in fields.items())
+        body = f'{self._identity},"step_id":{step_id}{body}}}'
+        return self.worker.writer.submit(kind, self, step_id, body)
+
+    def record_step(
+        self,
+        step_id: int,
+        step_name: str,
+        attempts: int = 1,
+        duration: float = 0.0,
+        **outcome: str,
+    ) -> asyncio.Future[Any]:
+        """Record a step's ``output`` or ``error``, given as JSON text."""
+        return self.change(
+            "steps",
+            step_id,
+            step_name=encode(step_name),
+            attempts=str(attempts),
+            duration=f"{duration:.6f}",
+            **outcome,
+        )
+
+    async def start_timer(
+        self,
+        step_id: int,
+        step_name: str,
+        seconds: float,
+        attempts: int = 0,
+        error: str = "null",
+    ) -> float | None:
+        """Start the durable timer of a step; return when it ends."""
+        remaining = await self.change(
+            "timers",
+            step_id,
+            step_name=encode(step_name),
+            attempts=str(attempts),
+            error=error,
+            delay=repr(seconds),
+        )
+        return self.moment(remaining)
+
+    async def primitive(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Run a primitive, so that the run knows that this branch of it is busy."""
+        if self._suspending is not None:
+            await asyncio.shield(self._suspending)
+        if self.ended is not None:
+            raise RunEnded
+        self._open_count += 1
+        try:
+            return await operation()
+        finally:
+            self._open_count -= 1
+            self._consider_suspension()
+
+    def from_thread(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the worker's loop and wait for it in the calling thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    # waiting and suspension
+
+    async def wait(self, step_id: int, wakes_at: float | None, topic: str | None = None) -> None:
+        """Wait for a moment or a message; the run is suspended once all of its branches wait."""
+        wait = _Wait(self.loop.create_future(), wakes_at, topic)
+        self._waits[step_id] = wait
+        self._arm(wait)
+        self._consider_suspension()
+        try:
+            await wait.future
+        finally:
+            self._disarm(wait)
+            self._waits.pop(step_id, None)
+
+    def _arm(self, wait: _Wait) -> None:
+        if wait.wakes_at is not None and not wait.future.done():
+            delay = max(wait.wakes_at - time.monotonic(), 0.0)
+            wait.timer = self.loop.call_later(delay, self._wake, wait)
+
+    @staticmethod
+    def _disarm(wait: _Wait) -> None:
+        if wait.timer is not None:
+            wait.timer.cancel()
+            wait.timer = None
+
+    @staticmethod
+    def _wake(wait: _Wait) -> None:
+        if not wait.future.done():
+            wait.future.set_result(None)
+
+    def _all_branches_wait(self) -> bool:
+        return (
+            self.ended is None
+            and self._suspending is None
+            and 0 < len(self._waits) == self._open_count
+            and not any(wait.future.done() for wait in self._waits.values())
+        )
+
+    def _is_short(self) -> bool:
+        moments = [wait.wakes_at for wait in self._waits.values() if wait.wakes_at is not None]
+        return (
+            all(wait.topic is None for wait in self._waits.values())
+            and min(moments) - time.monotonic() <= _SHORT_SLEEP
+        )
+
+    def _consider_suspension(self) -> None:
+        if self._all_branches_wait() and not self._is_short():
+            self._busy_count = 0
+            self.loop.call_later(_SETTLE, self._suspend_if_settled, tuple(self._waits))
+
+    def _suspend_if_settled(self, step_ids: tuple[int, ...]) -> None:
+        if self._all_branches_wait() and tuple(self._waits) == step_ids:
+            self.worker.keep(self._suspend())
+
+    async def _suspend(self) -> None:
+        """
+        Ask the database to suspend the run, and obey its answer.
+
+        Timers stand still meanwhile, and a primitive that some branch calls waits for the
+        answer: the run either goes on as it was or is over.
+        """
+        self._suspending = self.loop.create_future()
+        waits = dict(self._waits)
+        for wait in waits.values():
+            self._disarm(wait)
+        topics = sorted({wait.topic for wait in waits.values() if wait.topic is not None})
+        timed = [step_id for step_id, wait in waits.items() if wait.wakes_at is not None]
+        try:
+            outcome = await self.change(
+                "suspensions", step_ids=to_json(timed).decode(), topics=encode(topics)
+            )
+        except RunEnded:
+            return
+        finally:
+            suspending, self._suspending = self._suspending, None
+            suspending.set_result(None)
+
+        if outcome == "suspended":
+            moments = [wait.wakes_at for wait in waits.values() if wait.wakes_at is not None]
+            if moments:
+                self.worker.pulse.expect_due(min(moments))
+            self.end("suspended")
+            return
+        for wait in waits.values():
+            if outcome == "ready" and wait.topic is not None:
+                self._wake(wait)
+            else:
+                self._arm(wait)
+        if outcome == "busy":
+            pause = _BUSY_PAUSES[min(self._busy_count, len(_BUSY_PAUSES) - 1)]
+            self._busy_count += 1
+            self.loop.call_later(pause, self._suspend_if_settled, tuple(waits))
+
+    # the end
+
+    def end(self, how: str) -> None:
+        """End the run here, whatever user code still does; its later writes go nowhere."""
+        if self.ended is not None:
+            return
+        self.ended = how
+        for wait in self._waits.values():
+            if not wait.future.done():
+                wait.future.set_exception(RunEnded())
+        self.worker.discard(self)
+
+    async def execute(self) -> None:
+        """Run the workflow function to its end and record its outcome."""
+        workflow = self.worker.app.workflows[self.workflow_name]
+        try:
+            args, kwargs = workflow.arguments.decode(self.inputs)
+            value = await workflow.call_in(self, args, kwargs)
+            outcome = {"output": workflow.returns.encode(value)[0]}
+        except BaseException as error:
+            if self.ended is not None:
+                return
+            if not isinstance(error, Exception):
+                self.worker.log.warning(
+                    'workflow "%s" raised %s', self.workflow_id, type(error).__name__
+                )
+            outcome = {"error": encode_error(error)}
+        if self.ended is not None:
+            return
+        try:
+            try:
+                await self.change("outcomes", **outcome)
+            except Unserializable as error:
+                await self.change("outcomes", error=encode_error(error))
+        except RunEnded:
+            return
+        self.end("finished")
+
+
+# a step, as a generator without I/O, driven from the event loop or from a thread
+
+
+@dataclass(frozen=True, slots=True)
+class CallStep:
+    """Ask the driver to call the step's function."""
+
+    step_id: int
+    attempt: int
+
+
+Action = CallStep | Callable[[], Awaitable[Any]]
+
+
+def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator[Action, Any, Any]:
+    """
+    Take a step from its recorded past, through attempts and pauses, to its outcome.
+
+    Yields what is to be done: CallStep for the function itself, anything else is a
+    coroutine function to run on the worker's loop.
+    """
+    recorded = run.recorded(step_id, step.name)
+    attempt = 0
+    if recorded is not None:
+        if recorded.is_finished:
+            return outcome_of(step, recorded.output, recorded.error)
+        attempt = recorded.attempts
+        wakes_at = recorded.wakes_at
+        yield lambda: run.wait(step_id, wakes_at)
+
+    while True:
+        attempt += 1
+        started = time.perf_counter()
+        try:
+            value = yield CallStep(step_id, attempt)
+            if step.records_itself:
+                return value
+            text, value = step.returns.encode(value)
+            outcome = {"output": text}
+            failure = None
+        except Exception as error:
+            failure = error
+            outcome = {"error": encode_error(error)}
+            pause = (
+                None
+                if isinstance(error, Unserializable)
+                else step.retry.pause_after(attempt, error)
+            )
+            if pause is not None:
+                wakes_at = yield lambda: run.start_timer(
+                    step_id, step.name, pause.total_seconds(), attempt, outcome["error"]
+                )
+                yield lambda: run.wait(step_id, wakes_at)
+                continue
+
+        duration = time.perf_counter() - started
+        yield lambda: run.record_step(step_id, step.name, attempt, duration, **outcome)
+        if failure is not None:
+            raise failure
+        return value
+
+
+def outcome_of(step: StepFunction[..., Any], output: Any, error: dict[str, Any] | None) -> Any:
+    """Return a recorded output, or raise the recorded error."""
+    if error is not None:
+        raise decode_error(error)
+    return step.returns.decode(output)
+
+
+async def drive(
+    run: Run,
+    flow: Generator[Action, Any, T],
+    call: Callable[[CallStep], Awaitable[Any]],
+) -> T:
+    """Drive a step from the event loop."""
+    reply: Any = None
+    failure: BaseException | None = None
+    while True:
+        try:
+            action = flow.throw(failure) if failure is not None else flow.send(reply)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        failure = None
+        try:
+            reply = await (call(action) if isinstance(action, CallStep) else action())
+        except BaseException as error:
+            failure = error
+
+
+def drive_in_thread(
+    run: Run,
+    flow: Generator[Action, Any, T],
+    call: Callable[[CallStep], Any],
+) -> T:
+    """Drive a step from a thread: its function runs here, the rest on the worker's loop."""
+    reply: Any = None
+    failure: BaseException | None = None
+    while True:
+        try:
+            action = flow.throw(failure) if failure is not None else flow.send(reply)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        failure = None
+        try:
+            if isinstance(action, CallStep):
+                reply = call(action)
+            else:
+                reply = run.from_thread(run.primitive(action))
+        except BaseException as error:
+            failure = error

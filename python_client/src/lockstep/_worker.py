@@ -1,0 +1,290 @@
+"""
+The worker: one event loop that claims workflows, runs them and records what they do.
+
+Its parts are a claimer, which keeps the wanted number of workflows in flight, a writer,
+which commits everything that waits to be recorded at once, a pulse, which keeps the lease
+and puts back what fell due, and a listener for the doorbell. No state in memory matters:
+whatever is killed when, another worker goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Any
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from ._app import App
+from ._claimer import Claimer
+from ._dsn import resolve_dsn
+from ._errors import InvalidArgument, NotInstalled, translate
+from ._listener import Listener
+from ._pulse import Pulse
+from ._run import Run
+from ._session import Session
+from ._writer import Writer
+
+_REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s)"
+_UNREGISTER = "SELECT lockstep.unregister_executor(%s)"
+_TROUBLE_SILENCE = 5.0
+"""Seconds for which the same trouble with the database is not logged again."""
+
+
+class Worker:
+    """
+    Runs the workflows of an app until it is told to stop.
+
+    >>> worker = lockstep.Worker(app, queues=["orders"], concurrency=200)    # doctest: +SKIP
+    >>> asyncio.run(worker.run())                                            # doctest: +SKIP
+
+    ``concurrency`` is the number of workflows in flight, ``lease`` the time after which
+    others take over if this process dies, ``grace`` how long running workflows may go on
+    after a stop before they are handed back. ``poll_interval`` is the longest pause
+    between two looks at the queues when no notification arrives; with notifications a
+    missed one is made up for within five seconds.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        queues: Sequence[str] = ("default",),
+        dsn: str | None = None,
+        concurrency: int = 200,
+        lease: timedelta = timedelta(seconds=30),
+        grace: timedelta = timedelta(seconds=30),
+        poll_interval: timedelta = timedelta(seconds=1),
+        app_version: str | None = None,
+        max_connections: int = 10,
+    ) -> None:
+        if concurrency < 1 or max_connections < 1:
+            raise InvalidArgument("concurrency and max_connections must be 1 or greater")
+        if not app.workflows:
+            raise InvalidArgument("the app has no workflows: decorate one with @app.workflow")
+        self.app = app
+        self.log = logging.getLogger("lockstep.worker")
+        self.executor_id = ""
+        self.runs: dict[str, Run] = {}
+        self.poll_interval = poll_interval.total_seconds()
+        self._queues = list(queues)
+        self._dsn = resolve_dsn(dsn)
+        self._lease = lease
+        self._grace = grace.total_seconds()
+        self._app_version = app_version
+        self._max_connections = max_connections
+        self._concurrency = concurrency
+        self._trouble: tuple[str, float] = ("", 0.0)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._async_pool: AsyncConnectionPool[Any] | None = None
+        self._sync_pool: ConnectionPool[Any] | None = None
+        self._sync_pool_lock = threading.Lock()
+
+    # the life of a worker
+
+    async def run(self) -> None:
+        """
+        Run until SIGTERM, SIGINT or :meth:`stop`; then hand back what is unfinished.
+
+        Raises NotInstalled or psycopg.OperationalError if it cannot start. Once started it
+        survives every loss of the database.
+        """
+        self.loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._starting_over = asyncio.Lock()
+        self.threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="lockstep")
+        self.session = Session(self._dsn, "lockstep worker")
+        self.writer = Writer(self)
+        self.claimer = Claimer(self, self._concurrency, self.poll_interval)
+        self.pulse = Pulse(self, self._lease.total_seconds())
+        self.listener = Listener(self, self._dsn)
+
+        await self._check_installation()
+        self.executor_id = await self._register()
+        self.log.info(
+            'executor "%s" serves %s with %s workflows',
+            self.executor_id,
+            ", ".join(self._queues),
+            len(self.app.workflows),
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                self.loop.add_signal_handler(number, self.stop)
+        engine = [
+            asyncio.create_task(part.run())
+            for part in (self.writer, self.pulse, self.listener)
+        ]
+        stopping = asyncio.create_task(self._stopping.wait())
+        self.claimer.ring()
+        try:
+            await self._until_stopped(engine, stopping)
+        finally:
+            stopping.cancel()
+            await self._shut_down(engine)
+
+    async def _until_stopped(
+        self, engine: list[asyncio.Task[None]], stopping: asyncio.Task[Any]
+    ) -> None:
+        waiting: set[asyncio.Task[Any]] = {*engine, stopping}
+        while not stopping.done():
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # a part of the engine that failed takes the worker down
+
+    def stop(self) -> None:
+        """Claim nothing more, let workflows run for the grace period; twice: stop now."""
+        if self._stopping.is_set():
+            self._grace = 0.0
+        self.log.info("stopping: %s workflows in flight", len(self.runs))
+        self._stopping.set()
+        self.claimer.stop()
+
+    async def _shut_down(self, engine: list[asyncio.Task[None]]) -> None:
+        self.claimer.stop()
+        began = time.monotonic()
+        while self.runs and time.monotonic() - began < self._grace and not engine[0].done():
+            await asyncio.sleep(0.02)
+        for run in list(self.runs.values()):
+            run.end("handed back")
+            if run.task is not None:
+                run.task.cancel()
+        for task in engine:
+            task.cancel()
+        await asyncio.gather(*engine, return_exceptions=True)
+        try:
+            ((released,),) = await self.session.call(_UNREGISTER, self.executor_id)
+            self.log.info("stopped: handed back %s workflows", released)
+        except psycopg.Error as error:
+            self.log.warning(
+                "stopped without a word to the database, the lease will end: %s", error
+            )
+        await self.session.close()
+        if self._async_pool is not None:
+            await self._async_pool.close()
+        if self._sync_pool is not None:
+            await asyncio.to_thread(self._sync_pool.close)
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _check_installation(self) -> None:
+        try:
+            ((installed,),) = await self.session.call("SELECT lockstep.version()")
+        except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
+            raise NotInstalled(
+                'the database has no schema "lockstep": run "lockstep install" first'
+            ) from error
+        wanted = version("pg-lockstep")
+        if installed.split(".")[:2] != wanted.split(".")[:2]:
+            raise NotInstalled(
+                f"the database has lockstep {installed}, this worker needs {wanted}: "
+                'run "lockstep install" or ALTER EXTENSION lockstep UPDATE'
+            )
+
+    async def _register(self) -> str:
+        try:
+            ((executor_id,),) = await self.session.call_patiently(
+                self.log_trouble,
+                _REGISTER,
+                self._queues,
+                sorted(self.app.workflows),
+                self._lease,
+                self._app_version,
+                socket.gethostname(),
+                os.getpid(),
+                version("pg-lockstep"),
+            )
+        except psycopg.Error as error:
+            raise (translate(error) or error) from error
+        return str(executor_id)
+
+    async def start_over(self, executor_id: str) -> None:
+        """Drop everything that ran as a lost executor, and register as a new one."""
+        async with self._starting_over:
+            if executor_id != self.executor_id:
+                return
+            self.log.warning(
+                "lease lost: dropping %s workflows, others run them now", len(self.runs)
+            )
+            for run in list(self.runs.values()):
+                run.end("lost")
+            self.executor_id = await self._register()
+            self.claimer.ring()
+
+    # what the parts ask of the worker
+
+    def start(self, claimed: dict[str, Any]) -> None:
+        """Start a claimed workflow."""
+        previous = self.runs.get(claimed["workflow_id"])
+        if previous is not None:
+            previous.end("lost")
+        run = Run(self, claimed)
+        self.runs[run.workflow_id] = run
+        run.task = self.keep(run.execute())
+
+    def discard(self, run: Run) -> None:
+        """Forget a run that ended."""
+        if self.runs.get(run.workflow_id) is run:
+            del self.runs[run.workflow_id]
+            self.writer.wake()
+
+    def keep(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine as a task that the garbage collector leaves alone."""
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def doorbell_changed(self, is_connected: bool) -> None:
+        """Poll rarely while the doorbell works, and prepare statements if it ever did."""
+        if is_connected:
+            self.session.use_prepared_statements()
+        self.claimer.use_poll_interval(max(self.poll_interval, 5.0) if is_connected else self.poll_interval)
+        self.claimer.ring()
+        self.pulse.check_due()
+
+    def log_trouble(self, error: psycopg.Error) -> None:
+        """Log trouble with the database, the same one not more than every few seconds."""
+        text = str(error).strip().partition("\n")[0]
+        now = time.monotonic()
+        if self._trouble[0] != text or now - self._trouble[1] > _TROUBLE_SILENCE:
+            self._trouble = (text, now)
+            self.log.warning("database trouble, trying again: %s", text)
+
+    async def async_pool(self) -> AsyncConnectionPool[Any]:
+        """Return the pool for ``async def`` transactional steps."""
+        if self._async_pool is None:
+            self._async_pool = AsyncConnectionPool(
+                self._dsn, min_size=0, max_size=self._max_connections, open=False,
+                kwargs=self._pool_options(),
+            )
+            await self._async_pool.open()
+        return self._async_pool
+
+    def sync_pool(self) -> ConnectionPool[Any]:
+        """Return the pool for plain transactional steps."""
+        with self._sync_pool_lock:
+            if self._sync_pool is None:
+                self._sync_pool = ConnectionPool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=self._max_connections,
+                    open=True,
+                    kwargs=self._pool_options(),
+                )
+            return self._sync_pool
+
+    def _pool_options(self) -> dict[str, Any]:
+        return {
+            "application_name": "lockstep transaction",
+            "prepare_threshold": 5 if self.session.prepares else None,
+        }

@@ -1,0 +1,229 @@
+"""
+The group-commit writer: one call for everything that is waiting to be recorded.
+
+Whenever the connection is free, all pending changes of all runs go to the database as one
+``lockstep.advance_workflows()`` call, together with the claim for new work. Latency is
+one round trip when quiet, and batches grow by themselves under load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from pydantic_core import from_json
+
+from ._errors import Unserializable
+from ._run import RunEnded
+from ._session import Failure, classify, pause_after
+
+if TYPE_CHECKING:
+    from ._run import Run
+    from ._worker import Worker
+
+_ADVANCE = "SELECT lockstep.advance_workflows(%s, %s::jsonb, %s)::text"
+_RELEASE = "SELECT lockstep.release_workflows(%s, %s::text[])"
+_LOCKED_PAUSE = 0.25
+"""Seconds after which a change that met a locked row is tried again."""
+
+
+@dataclass(slots=True)
+class Change:
+    """A change that a run waits for; ``body`` is its JSON text."""
+
+    kind: str
+    run: Run
+    step_id: int
+    body: str
+    future: asyncio.Future[Any]
+
+    def resolve(self, value: Any = None) -> None:
+        if not self.future.done():
+            self.future.set_result(value)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # a change that nobody awaits fails without a log entry
+
+
+class Writer:
+    """Collects changes and flushes them; owns the order in which they are committed."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._pending: list[Change] = []
+        self._wakeup = asyncio.Event()
+        self._flushing: list[Change] = []
+        self._reconciled_generation = 1
+        self.doubts_claims = False
+
+    def submit(self, kind: str, run: Run, step_id: int, body: str) -> asyncio.Future[Any]:
+        """Queue a change; the future resolves when it is committed."""
+        change = Change(kind, run, step_id, body, self._worker.loop.create_future())
+        self._pending.append(change)
+        self._wakeup.set()
+        return change.future
+
+    def wake(self) -> None:
+        """Make the writer look for work, such as free slots to claim for."""
+        self._wakeup.set()
+
+    @property
+    def is_quiet(self) -> bool:
+        return not self._pending and not self._flushing
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        while True:
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Commit what is pending and claim what there is room for."""
+        if self.doubts_claims:
+            await self._reconcile()
+        batch, self._pending = self._pending, []
+        batch = [change for change in batch if not self._drop_if_ended(change)]
+        finishing = sum(change.kind == "outcomes" for change in batch)
+        claim_count = self._worker.claimer.wanted(finishing)
+        if batch or claim_count:
+            self._flushing = batch
+            try:
+                await self._send(batch, claim_count)
+            finally:
+                self._flushing = []
+
+    @staticmethod
+    def _drop_if_ended(change: Change) -> bool:
+        if change.run.ended is not None:
+            change.fail(RunEnded())
+            return True
+        return False
+
+    async def _send(self, batch: list[Change], claim_count: int) -> None:
+        attempt = 0
+        while True:
+            executor_id = self._worker.executor_id
+            try:
+                if self._worker.session.generation != self._reconciled_generation:
+                    await self._reconcile()
+                    batch = [change for change in batch if not self._drop_if_ended(change)]
+                await self._call(batch, claim_count)
+                return
+            except psycopg.Error as error:
+                if claim_count:
+                    self._worker.claimer.came_back(claim_count, 0)
+                    claim_count = 0
+                failure = classify(error)
+                if failure is Failure.LEASE_LOST:
+                    await self._worker.start_over(executor_id)
+                    return
+                if failure is not Failure.PASSING and batch:
+                    await self._send_one_by_one(batch, error)
+                    return
+                self._worker.log_trouble(error)
+            if not batch:
+                return
+            await asyncio.sleep(pause_after(attempt))
+            attempt += 1
+
+    async def _reconcile(self) -> None:
+        """
+        Hand back what a claim took whose answer was lost with the connection.
+
+        Done here, between two flushes, because no claim is under way then. The lost claim
+        may reach the server late, so this is done once more with the next heartbeat.
+        """
+        generation = self._worker.session.generation
+        await self._worker.session.call(
+            _RELEASE, self._worker.executor_id, list(self._worker.runs)
+        )
+        self.doubts_claims = False
+        if generation != self._reconciled_generation:
+            self._reconciled_generation = generation
+            self._worker.pulse.reconcile_again = True
+
+    async def _send_one_by_one(self, batch: list[Change], error: psycopg.Error) -> None:
+        """Keep one change that the database refuses from failing the others."""
+        if len(batch) > 1:
+            for change in batch:
+                if not self._drop_if_ended(change):
+                    await self._send([change], 0)
+            return
+        for change in batch:
+            if classify(error) is Failure.LOCKED:
+                self._worker.loop.call_later(_LOCKED_PAUSE, self._retry, change)
+            else:
+                self._worker.log.warning(
+                    'the database refused a change of workflow "%s": %s',
+                    change.run.workflow_id,
+                    error.diag.message_primary or error,
+                )
+                change.fail(Unserializable(f"the database refused the value: {error}"))
+
+    def _retry(self, change: Change) -> None:
+        self._pending.append(change)
+        self._wakeup.set()
+
+    async def _call(self, batch: list[Change], claim_count: int) -> None:
+        by_kind: dict[str, list[Change]] = {}
+        for change in batch:
+            by_kind.setdefault(change.kind, []).append(change)
+        document = ",".join(
+            f'"{kind}":[{",".join(change.body for change in changes)}]'
+            for kind, changes in by_kind.items()
+        )
+        rows = await self._worker.session.call(
+            _ADVANCE, self._worker.executor_id, f"{{{document}}}", claim_count
+        )
+        self._dispatch(by_kind, from_json(rows[0][0]), claim_count)
+
+    def _dispatch(
+        self, by_kind: dict[str, list[Change]], reply: dict[str, Any], claim_count: int
+    ) -> None:
+        """Give each change its part of the reply; those of lost workflows end their run."""
+        lost = set(reply["lost"])
+        timers = {(row["workflow_id"], row["step_id"]): row for row in reply["timers"] or ()}
+        messages = {(row["workflow_id"], row["step_id"]): row for row in reply["messages"] or ()}
+        receives = {(row["workflow_id"], row["step_id"]): row for row in reply["receives"] or ()}
+        suspensions = {row["workflow_id"]: row for row in reply["suspensions"] or ()}
+        for kind, changes in by_kind.items():
+            for change in changes:
+                workflow_id = change.run.workflow_id
+                if workflow_id in lost:
+                    self._lose(change)
+                elif kind == "suspensions":
+                    self._answer(change, suspensions[workflow_id]["outcome"])
+                elif kind in ("timers", "messages", "receives"):
+                    key = (workflow_id, change.step_id)
+                    if kind == "timers":
+                        row = timers.get(key)
+                        self._answer(change, "lost" if row is None else row["remaining"])
+                    elif kind == "messages":
+                        row = messages.get(key)
+                        self._answer(change, None if row is None else row["outcome"])
+                    else:
+                        row = receives[key]
+                        self._answer(change, "lost" if row["outcome"] == "lost" else row)
+                else:
+                    change.resolve()
+        if claim_count:
+            claimed = reply["claimed"] or ()
+            self._worker.claimer.came_back(claim_count, len(claimed))
+            for row in claimed:
+                self._worker.start(row)
+
+    def _answer(self, change: Change, value: Any) -> None:
+        if value == "lost":
+            self._lose(change)
+        else:
+            change.resolve(value)
+
+    @staticmethod
+    def _lose(change: Change) -> None:
+        change.run.end("lost")
+        change.fail(RunEnded())

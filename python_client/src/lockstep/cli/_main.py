@@ -1,0 +1,165 @@
+"""Commands of ``lockstep``: worker, install, dev, version."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+from rich.console import Console
+
+from .._app import App
+from .._embedded import EmbeddedServer
+from .._errors import LockstepError
+from .._install import Method, install_lockstep
+from .._worker import Worker
+
+cli = typer.Typer(
+    name="lockstep",
+    help="Durable workflows in Postgres.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+errors = Console(stderr=True, highlight=False)
+
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        help="Database to use; else LOCKSTEP_DATABASE_URL, DATABASE_URL or libpq's PG* variables."
+    ),
+]
+
+
+def load_app(path: str) -> App:
+    """Return the App that ``module:attribute`` names; the attribute defaults to ``app``."""
+    module_name, _, attribute = path.partition(":")
+    sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name.partition(".")[0] and error.name != module_name:
+            raise
+        raise typer.BadParameter(f'there is no module "{module_name}" here') from error
+    app = getattr(module, attribute or "app", None)
+    if not isinstance(app, App):
+        raise typer.BadParameter(f'"{attribute or "app"}" in {module_name} is not a lockstep.App')
+    return app
+
+
+@cli.command()
+def worker(
+    app: Annotated[str, typer.Argument(help="Where the App is: module:attribute.")],
+    queue: Annotated[list[str], typer.Option(help="Queue to serve; repeat for more.")] = [  # noqa: B006 - typer reads the default
+        "default"
+    ],
+    concurrency: Annotated[int, typer.Option(min=1, help="Workflows in flight.")] = 200,
+    lease: Annotated[
+        float, typer.Option(min=1, help="Seconds after which others take over if this dies.")
+    ] = 30.0,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Seconds that running workflows get to end at a stop.")
+    ] = 30.0,
+    poll_interval: Annotated[
+        float, typer.Option(min=0.01, help="Seconds between polls without notifications.")
+    ] = 1.0,
+    app_version: Annotated[
+        str | None, typer.Option(help="Also take workflows that ask for this version.")
+    ] = None,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Connections for transactional steps.")
+    ] = 10,
+    dsn: Dsn = None,
+    log_level: Annotated[str, typer.Option(help="Python log level.")] = "INFO",
+) -> None:
+    """Run workflows until SIGTERM or SIGINT."""
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    loaded = load_app(app)
+    with _readable_errors():
+        asyncio.run(
+            Worker(
+                loaded,
+                queues=queue,
+                dsn=dsn,
+                concurrency=concurrency,
+                lease=timedelta(seconds=lease),
+                grace=timedelta(seconds=grace),
+                poll_interval=timedelta(seconds=poll_interval),
+                app_version=app_version,
+                max_connections=max_connections,
+            ).run()
+        )
+    # a thread stuck in user code must not keep the process: its workflow was handed back
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+@cli.command()
+def install(
+    dsn: Dsn = None,
+    method: Annotated[
+        Method,
+        typer.Option(help="auto takes CREATE EXTENSION where the server has the files, else SQL."),
+    ] = Method.AUTO,
+) -> None:
+    """Install Lockstep into a database; does nothing if it is there already."""
+    with _readable_errors():
+        typer.echo(install_lockstep(dsn, method))
+
+
+@cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def dev(
+    context: typer.Context,
+    data: Annotated[
+        Path, typer.Option(help="Folder of the server's data; made if missing.")
+    ] = Path(".lockstep"),
+) -> None:
+    """
+    Run an embedded Postgres with Lockstep installed.
+
+    With a command after --, runs it with LOCKSTEP_DATABASE_URL set and stops when it ends;
+    without one, runs until interrupted.
+    """
+    with _readable_errors(), EmbeddedServer(data) as server:
+        install_lockstep(server.dsn)
+        command = [argument for argument in context.args if argument != "--"]
+        if command:
+            environment = {**os.environ, "LOCKSTEP_DATABASE_URL": server.dsn}
+            raise typer.Exit(subprocess.call(command, env=environment))
+        typer.echo(f"export LOCKSTEP_DATABASE_URL='{server.dsn}'")
+        errors.print("Postgres with Lockstep is running; stop it with Ctrl-C.")
+        server.wait()
+
+
+@cli.command()
+def version() -> None:
+    """Print the version of this package."""
+    typer.echo(package_version("pg-lockstep"))
+
+
+class _readable_errors:  # noqa: N801 - reads as a function where it is used
+    """Turn expected errors into one line and exit code 1."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, (LockstepError, psycopg.Error)):
+            errors.print(f"lockstep: {str(error).strip()}", style="red", soft_wrap=True)
+            raise typer.Exit(1) from error
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()
