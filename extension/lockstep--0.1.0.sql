@@ -57,7 +57,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_microseconds constant bigint := extract(epoch FROM p_at) * 1000000;
+    v_microseconds constant bigint := extract(EPOCH FROM p_at) * 1000000;
     v_milliseconds constant text := lpad(to_hex(v_microseconds / 1000), 12, '0');
     v_fraction constant text := lpad(to_hex((v_microseconds % 1000) * 4096 / 1000), 3, '0');
 BEGIN
@@ -188,7 +188,7 @@ COMMENT ON COLUMN lockstep.workflow_status.workflow_name IS
 COMMENT ON COLUMN lockstep.workflow_status.queue_name IS
     'Queue in which the workflow waits for a worker.';
 COMMENT ON COLUMN lockstep.workflow_status.status IS
-    'ENQUEUED, DELAYED, PENDING or WAITING, and at the end SUCCESS, ERROR, CANCELLED or MAX_RECOVERY_ATTEMPTS_EXCEEDED.';
+    'ENQUEUED, DELAYED, PENDING, WAITING; at the end SUCCESS, ERROR, CANCELLED, MAX_RECOVERY_ATTEMPTS_EXCEEDED.';
 COMMENT ON COLUMN lockstep.workflow_status.inputs IS
     'Arguments of the function: {"positionalArgs": [...], "namedArgs": {...}}.';
 COMMENT ON COLUMN lockstep.workflow_status.output IS
@@ -497,16 +497,17 @@ BEGIN
     END IF;
 
     IF p_positional_args IS NULL OR jsonb_typeof(p_positional_args) <> 'array' THEN
-        v_message := format('positional_args must be a JSON array, not %s', coalesce(jsonb_typeof(p_positional_args), 'null'));
+        v_message := 'positional_args must be a JSON array, not '
+            || coalesce(jsonb_typeof(p_positional_args), 'null');
         v_hint := 'Pass one element per argument, for example jsonb_build_array(1, ''two'').';
     ELSIF p_named_args IS NULL OR jsonb_typeof(p_named_args) <> 'object' THEN
-        v_message := format('named_args must be a JSON object, not %s', coalesce(jsonb_typeof(p_named_args), 'null'));
+        v_message := 'named_args must be a JSON object, not ' || coalesce(jsonb_typeof(p_named_args), 'null');
         v_hint := 'Pass one key per argument, for example jsonb_build_object(''order_id'', 1).';
     ELSIF jsonb_typeof(p_headers) <> 'object' THEN
         v_message := format('headers must be a JSON object, not %s', jsonb_typeof(p_headers));
         v_hint := 'Pass one key per header, or null.';
     ELSIF p_on_duplicate IS NULL OR p_on_duplicate NOT IN ('raise', 'return') THEN
-        v_message := format('on_duplicate must be ''raise'' or ''return'', not %s', coalesce(quote_literal(p_on_duplicate), 'null'));
+        v_message := 'on_duplicate must be ''raise'' or ''return'', not ' || quote_nullable(p_on_duplicate);
         v_hint := '''return'' gives the id of the unfinished workflow with the same deduplication_id.';
     ELSIF p_priority IS NULL OR p_priority < 0 THEN
         v_message := format('priority must be 0 or greater, not %s', coalesce(p_priority::text, 'null'));
@@ -599,7 +600,7 @@ RETURNS boolean
 LANGUAGE sql
 STABLE
 BEGIN ATOMIC
-    SELECT EXISTS (
+    SELECT EXISTS ( -- noqa: LT01, LT06
         SELECT
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = p_workflow_id
@@ -631,7 +632,7 @@ BEGIN ATOMIC
             'attempts', o.attempts,
             'remaining', CASE
                 WHEN o.completed_at IS NULL
-                    THEN greatest(extract(epoch FROM o.available_at - clock_timestamp()), 0)
+                    THEN greatest(extract(EPOCH FROM o.available_at - clock_timestamp()), 0)
             END
         )
     )
@@ -1164,7 +1165,7 @@ BEGIN
     END IF;
 
     -- what was skipped above is still due: look past it, its holder deals with it
-    SELECT extract(epoch FROM least(
+    SELECT extract(EPOCH FROM least(
         (
             SELECT min(w.available_at)
             FROM lockstep.workflow_status AS w
@@ -1500,7 +1501,7 @@ BEGIN
     recovered_count := coalesce(recovered_count, 0);
 
     -- an executor that could not be dealt with now is looked at again in a second
-    SELECT extract(epoch FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)
+    SELECT extract(EPOCH FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)
     INTO next_expiry_in
     FROM lockstep.executor AS e;
 END
@@ -1864,7 +1865,7 @@ BEGIN
         RETURNING o.workflow_id, o.step_id, o.available_at
     )
 
-    SELECT s.workflow_id, s.step_id, greatest(extract(epoch FROM s.available_at - v_now), 0)::double precision
+    SELECT s.workflow_id, s.step_id, greatest(extract(EPOCH FROM s.available_at - v_now), 0)::double precision
     FROM started AS s;
 END
 $$;
@@ -1998,7 +1999,7 @@ BEGIN
                     v_now, v_now + make_interval(secs => r_receive.timeout)
                 );
             END IF;
-            remaining := coalesce(extract(epoch FROM r_step.available_at - v_now), r_receive.timeout);
+            remaining := coalesce(extract(EPOCH FROM r_step.available_at - v_now), r_receive.timeout);
             RETURN NEXT;
             CONTINUE;
         END IF;
@@ -2175,7 +2176,8 @@ COMMENT ON FUNCTION lockstep.send_messages(text, jsonb) IS
 --
 -- events: [{"workflow_id", "attempt", "step_id", "key", "value"}, …]. Returns
 -- the ids of workflows that the executor had lost. A step recorded before
--- publishes nothing again, so a call sent twice cannot undo a later value.
+-- publishes nothing again, so a call sent twice cannot undo a later value. Of
+-- two values for one key in one call that of the later step wins.
 --
 -- Lock order: the executor row (FOR KEY SHARE), then workflow_events.
 CREATE FUNCTION lockstep.set_events(executor_id text, events jsonb)
@@ -2187,36 +2189,39 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now constant timestamptz := clock_timestamp();
-    r_event record;
 BEGIN
     PERFORM lockstep._hold_executor(set_events.executor_id);
 
-    FOR r_event IN
-        SELECT v.*
+    WITH event AS (
+        SELECT v.workflow_id, v.step_id, v.key, v.value
         FROM jsonb_to_recordset(set_events.events) AS v (
             workflow_id text, attempt int, step_id int, key text, value jsonb
         )
-    LOOP
-        IF NOT lockstep._is_held(set_events.executor_id, r_event.workflow_id, r_event.attempt) THEN
-            RETURN NEXT r_event.workflow_id;
-            CONTINUE;
-        END IF;
+        WHERE lockstep._is_held(set_events.executor_id, v.workflow_id, v.attempt)
+    ),
 
-        WITH recorded AS (
-            INSERT INTO lockstep.operation_outputs AS o (
-                workflow_id, step_id, step_name, started_at, completed_at
-            )
-            VALUES (r_event.workflow_id, r_event.step_id, 'set_event', v_now, v_now)
-            ON CONFLICT (workflow_id, step_id) DO NOTHING
-            RETURNING o.workflow_id
+    recorded AS (
+        INSERT INTO lockstep.operation_outputs AS o (
+            workflow_id, step_id, step_name, started_at, completed_at
         )
+        SELECT e.workflow_id, e.step_id, 'set_event', v_now, v_now
+        FROM event AS e
+        ON CONFLICT (workflow_id, step_id) DO NOTHING
+        RETURNING o.workflow_id, o.step_id
+    )
 
-        INSERT INTO lockstep.workflow_events (workflow_id, key, value, updated_at)
-        SELECT r.workflow_id, r_event.key, coalesce(r_event.value, 'null'), v_now
-        FROM recorded AS r
-        ON CONFLICT (workflow_id, key) DO UPDATE
-        SET value = excluded.value, updated_at = excluded.updated_at;
-    END LOOP;
+    INSERT INTO lockstep.workflow_events (workflow_id, key, value, updated_at)
+    SELECT DISTINCT ON (e.workflow_id, e.key) e.workflow_id, e.key, coalesce(e.value, 'null'), v_now
+    FROM event AS e
+    INNER JOIN recorded AS r ON r.workflow_id = e.workflow_id AND r.step_id = e.step_id
+    ORDER BY e.workflow_id, e.key, e.step_id DESC
+    ON CONFLICT (workflow_id, key) DO UPDATE
+    SET value = excluded.value, updated_at = excluded.updated_at;
+
+    RETURN QUERY
+    SELECT DISTINCT v.workflow_id
+    FROM jsonb_to_recordset(set_events.events) AS v (workflow_id text, attempt int)
+    WHERE NOT lockstep._is_held(set_events.executor_id, v.workflow_id, v.attempt);
 END
 $$;
 COMMENT ON FUNCTION lockstep.set_events(text, jsonb) IS
@@ -2538,8 +2543,8 @@ WHERE w.status = 'ENQUEUED'
     AND NOT EXISTS (
         SELECT
         FROM lockstep.executor AS e
-        WHERE w.queue_name = ANY (e.queues)
-            AND w.workflow_name = ANY (e.workflow_names)
+        WHERE e.queues @> ARRAY[w.queue_name]
+            AND e.workflow_names @> ARRAY[w.workflow_name]
             AND (w.app_version IS NULL OR w.app_version = e.app_version)
             AND e.expires_at > clock_timestamp()
     )
@@ -2564,35 +2569,38 @@ RETURNS TABLE (capability text, function_name text)
 LANGUAGE sql
 IMMUTABLE
 BEGIN ATOMIC
-    VALUES
-        ('client', 'enqueue_workflow'),
-        ('client', 'send_message'),
-        ('client', 'get_event'),
-        ('client', 'get_workflow'),
-        ('client', 'version'),
-        ('worker', 'register_executor'),
-        ('worker', 'unregister_executor'),
-        ('worker', 'heartbeat'),
-        ('worker', 'claim_workflows'),
-        ('worker', 'record_step'),
-        ('worker', 'record_steps'),
-        ('worker', 'get_step'),
-        ('worker', 'start_timers'),
-        ('worker', 'set_events'),
-        ('worker', 'send_messages'),
-        ('worker', 'receive_messages'),
-        ('worker', 'suspend_workflows'),
-        ('worker', 'finish_workflows'),
-        ('worker', 'advance_workflows'),
-        ('worker', 'release_workflows'),
-        ('worker', 'recover_workflows'),
-        ('worker', 'promote_due_workflows'),
-        ('admin', 'cancel_workflow'),
-        ('admin', 'resume_workflow'),
-        ('admin', 'create_queue'),
-        ('admin', 'pause_queue'),
-        ('admin', 'unpause_queue'),
-        ('admin', 'grant_usage');
+    SELECT c.capability, c.function_name
+    FROM (
+        VALUES
+            ('client', 'enqueue_workflow'),
+            ('client', 'send_message'),
+            ('client', 'get_event'),
+            ('client', 'get_workflow'),
+            ('client', 'version'),
+            ('worker', 'register_executor'),
+            ('worker', 'unregister_executor'),
+            ('worker', 'heartbeat'),
+            ('worker', 'claim_workflows'),
+            ('worker', 'record_step'),
+            ('worker', 'record_steps'),
+            ('worker', 'get_step'),
+            ('worker', 'start_timers'),
+            ('worker', 'set_events'),
+            ('worker', 'send_messages'),
+            ('worker', 'receive_messages'),
+            ('worker', 'suspend_workflows'),
+            ('worker', 'finish_workflows'),
+            ('worker', 'advance_workflows'),
+            ('worker', 'release_workflows'),
+            ('worker', 'recover_workflows'),
+            ('worker', 'promote_due_workflows'),
+            ('admin', 'cancel_workflow'),
+            ('admin', 'resume_workflow'),
+            ('admin', 'create_queue'),
+            ('admin', 'pause_queue'),
+            ('admin', 'unpause_queue'),
+            ('admin', 'grant_usage')
+    ) AS c (capability, function_name);
 END;
 COMMENT ON FUNCTION lockstep._capabilities() IS
     'The privilege matrix: which functions each capability may execute.';
@@ -2655,8 +2663,8 @@ COMMENT ON FUNCTION lockstep.grant_usage(name, text) IS
 -- sql/80_admin/90_revoke.sql
 
 -- Nothing is PUBLIC's: grant_usage() is the only way in.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA lockstep FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA lockstep FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA lockstep FROM public;
+REVOKE ALL ON ALL TABLES IN SCHEMA lockstep FROM public;
 
 -- sql/90_extension.sql
 

@@ -7,12 +7,14 @@ the kind of lock, is named in REPLACEMENTS.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import unasync
 
+CONFIG = Path(__file__).parent.parent / "pyproject.toml"
 PACKAGE = Path(__file__).parent.parent / "src" / "lockstep"
 BANNER = "# Generated from _async_client.py by tools/generate_sync.py. Do not edit.\n"
 REPLACEMENTS = {
@@ -39,7 +41,13 @@ def generate() -> str:
     text = text.replace("AsyncClient", "Client").replace("AsyncConnection", "Connection")
     for old, new in PHRASES.items():
         text = text.replace(old, new)
-    return BANNER + text
+    return subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--config", str(CONFIG), "-"],
+        input=BANNER + text,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
 
 
 def main() -> int:

@@ -114,7 +114,7 @@ COMMENT ON COLUMN lockstep.workflow_status.workflow_name IS
 COMMENT ON COLUMN lockstep.workflow_status.queue_name IS
     'Queue in which the workflow waits for a worker.';
 COMMENT ON COLUMN lockstep.workflow_status.status IS
-    'ENQUEUED, DELAYED, PENDING or WAITING, and at the end SUCCESS, ERROR, CANCELLED or MAX_RECOVERY_ATTEMPTS_EXCEEDED.';
+    'ENQUEUED, DELAYED, PENDING, WAITING; at the end SUCCESS, ERROR, CANCELLED, MAX_RECOVERY_ATTEMPTS_EXCEEDED.';
 COMMENT ON COLUMN lockstep.workflow_status.inputs IS
     'Arguments of the function: {"positionalArgs": [...], "namedArgs": {...}}.';
 COMMENT ON COLUMN lockstep.workflow_status.output IS

@@ -45,16 +45,17 @@ BEGIN
     END IF;
 
     IF p_positional_args IS NULL OR jsonb_typeof(p_positional_args) <> 'array' THEN
-        v_message := format('positional_args must be a JSON array, not %s', coalesce(jsonb_typeof(p_positional_args), 'null'));
+        v_message := 'positional_args must be a JSON array, not '
+            || coalesce(jsonb_typeof(p_positional_args), 'null');
         v_hint := 'Pass one element per argument, for example jsonb_build_array(1, ''two'').';
     ELSIF p_named_args IS NULL OR jsonb_typeof(p_named_args) <> 'object' THEN
-        v_message := format('named_args must be a JSON object, not %s', coalesce(jsonb_typeof(p_named_args), 'null'));
+        v_message := 'named_args must be a JSON object, not ' || coalesce(jsonb_typeof(p_named_args), 'null');
         v_hint := 'Pass one key per argument, for example jsonb_build_object(''order_id'', 1).';
     ELSIF jsonb_typeof(p_headers) <> 'object' THEN
         v_message := format('headers must be a JSON object, not %s', jsonb_typeof(p_headers));
         v_hint := 'Pass one key per header, or null.';
     ELSIF p_on_duplicate IS NULL OR p_on_duplicate NOT IN ('raise', 'return') THEN
-        v_message := format('on_duplicate must be ''raise'' or ''return'', not %s', coalesce(quote_literal(p_on_duplicate), 'null'));
+        v_message := 'on_duplicate must be ''raise'' or ''return'', not ' || quote_nullable(p_on_duplicate);
         v_hint := '''return'' gives the id of the unfinished workflow with the same deduplication_id.';
     ELSIF p_priority IS NULL OR p_priority < 0 THEN
         v_message := format('priority must be 0 or greater, not %s', coalesce(p_priority::text, 'null'));

@@ -4,7 +4,7 @@ RETURNS boolean
 LANGUAGE sql
 STABLE
 BEGIN ATOMIC
-    SELECT EXISTS (
+    SELECT EXISTS ( -- noqa: LT01, LT06
         SELECT
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = p_workflow_id

@@ -16,7 +16,7 @@ BEGIN ATOMIC
             'attempts', o.attempts,
             'remaining', CASE
                 WHEN o.completed_at IS NULL
-                    THEN greatest(extract(epoch FROM o.available_at - clock_timestamp()), 0)
+                    THEN greatest(extract(EPOCH FROM o.available_at - clock_timestamp()), 0)
             END
         )
     )

@@ -76,7 +76,7 @@ BEGIN
     END IF;
 
     -- what was skipped above is still due: look past it, its holder deals with it
-    SELECT extract(epoch FROM least(
+    SELECT extract(EPOCH FROM least(
         (
             SELECT min(w.available_at)
             FROM lockstep.workflow_status AS w

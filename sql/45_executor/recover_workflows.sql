@@ -93,7 +93,7 @@ BEGIN
     recovered_count := coalesce(recovered_count, 0);
 
     -- an executor that could not be dealt with now is looked at again in a second
-    SELECT extract(epoch FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)
+    SELECT extract(EPOCH FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)
     INTO next_expiry_in
     FROM lockstep.executor AS e;
 END

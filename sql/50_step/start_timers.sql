@@ -48,7 +48,7 @@ BEGIN
         RETURNING o.workflow_id, o.step_id, o.available_at
     )
 
-    SELECT s.workflow_id, s.step_id, greatest(extract(epoch FROM s.available_at - v_now), 0)::double precision
+    SELECT s.workflow_id, s.step_id, greatest(extract(EPOCH FROM s.available_at - v_now), 0)::double precision
     FROM started AS s;
 END
 $$;

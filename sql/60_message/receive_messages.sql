@@ -90,7 +90,7 @@ BEGIN
                     v_now, v_now + make_interval(secs => r_receive.timeout)
                 );
             END IF;
-            remaining := coalesce(extract(epoch FROM r_step.available_at - v_now), r_receive.timeout);
+            remaining := coalesce(extract(EPOCH FROM r_step.available_at - v_now), r_receive.timeout);
             RETURN NEXT;
             CONTINUE;
         END IF;

@@ -2,7 +2,8 @@
 --
 -- events: [{"workflow_id", "attempt", "step_id", "key", "value"}, …]. Returns
 -- the ids of workflows that the executor had lost. A step recorded before
--- publishes nothing again, so a call sent twice cannot undo a later value.
+-- publishes nothing again, so a call sent twice cannot undo a later value. Of
+-- two values for one key in one call that of the later step wins.
 --
 -- Lock order: the executor row (FOR KEY SHARE), then workflow_events.
 CREATE OR REPLACE FUNCTION lockstep.set_events(executor_id text, events jsonb)
@@ -14,36 +15,39 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now constant timestamptz := clock_timestamp();
-    r_event record;
 BEGIN
     PERFORM lockstep._hold_executor(set_events.executor_id);
 
-    FOR r_event IN
-        SELECT v.*
+    WITH event AS (
+        SELECT v.workflow_id, v.step_id, v.key, v.value
         FROM jsonb_to_recordset(set_events.events) AS v (
             workflow_id text, attempt int, step_id int, key text, value jsonb
         )
-    LOOP
-        IF NOT lockstep._is_held(set_events.executor_id, r_event.workflow_id, r_event.attempt) THEN
-            RETURN NEXT r_event.workflow_id;
-            CONTINUE;
-        END IF;
+        WHERE lockstep._is_held(set_events.executor_id, v.workflow_id, v.attempt)
+    ),
 
-        WITH recorded AS (
-            INSERT INTO lockstep.operation_outputs AS o (
-                workflow_id, step_id, step_name, started_at, completed_at
-            )
-            VALUES (r_event.workflow_id, r_event.step_id, 'set_event', v_now, v_now)
-            ON CONFLICT (workflow_id, step_id) DO NOTHING
-            RETURNING o.workflow_id
+    recorded AS (
+        INSERT INTO lockstep.operation_outputs AS o (
+            workflow_id, step_id, step_name, started_at, completed_at
         )
+        SELECT e.workflow_id, e.step_id, 'set_event', v_now, v_now
+        FROM event AS e
+        ON CONFLICT (workflow_id, step_id) DO NOTHING
+        RETURNING o.workflow_id, o.step_id
+    )
 
-        INSERT INTO lockstep.workflow_events (workflow_id, key, value, updated_at)
-        SELECT r.workflow_id, r_event.key, coalesce(r_event.value, 'null'), v_now
-        FROM recorded AS r
-        ON CONFLICT (workflow_id, key) DO UPDATE
-        SET value = excluded.value, updated_at = excluded.updated_at;
-    END LOOP;
+    INSERT INTO lockstep.workflow_events (workflow_id, key, value, updated_at)
+    SELECT DISTINCT ON (e.workflow_id, e.key) e.workflow_id, e.key, coalesce(e.value, 'null'), v_now
+    FROM event AS e
+    INNER JOIN recorded AS r ON r.workflow_id = e.workflow_id AND r.step_id = e.step_id
+    ORDER BY e.workflow_id, e.key, e.step_id DESC
+    ON CONFLICT (workflow_id, key) DO UPDATE
+    SET value = excluded.value, updated_at = excluded.updated_at;
+
+    RETURN QUERY
+    SELECT DISTINCT v.workflow_id
+    FROM jsonb_to_recordset(set_events.events) AS v (workflow_id text, attempt int)
+    WHERE NOT lockstep._is_held(set_events.executor_id, v.workflow_id, v.attempt);
 END
 $$;
 COMMENT ON FUNCTION lockstep.set_events(text, jsonb) IS

@@ -12,8 +12,8 @@ WHERE w.status = 'ENQUEUED'
     AND NOT EXISTS (
         SELECT
         FROM lockstep.executor AS e
-        WHERE w.queue_name = ANY (e.queues)
-            AND w.workflow_name = ANY (e.workflow_names)
+        WHERE e.queues @> ARRAY[w.queue_name]
+            AND e.workflow_names @> ARRAY[w.workflow_name]
             AND (w.app_version IS NULL OR w.app_version = e.app_version)
             AND e.expires_at > clock_timestamp()
     )

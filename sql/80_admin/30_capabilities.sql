@@ -8,35 +8,38 @@ RETURNS TABLE (capability text, function_name text)
 LANGUAGE sql
 IMMUTABLE
 BEGIN ATOMIC
-    VALUES
-        ('client', 'enqueue_workflow'),
-        ('client', 'send_message'),
-        ('client', 'get_event'),
-        ('client', 'get_workflow'),
-        ('client', 'version'),
-        ('worker', 'register_executor'),
-        ('worker', 'unregister_executor'),
-        ('worker', 'heartbeat'),
-        ('worker', 'claim_workflows'),
-        ('worker', 'record_step'),
-        ('worker', 'record_steps'),
-        ('worker', 'get_step'),
-        ('worker', 'start_timers'),
-        ('worker', 'set_events'),
-        ('worker', 'send_messages'),
-        ('worker', 'receive_messages'),
-        ('worker', 'suspend_workflows'),
-        ('worker', 'finish_workflows'),
-        ('worker', 'advance_workflows'),
-        ('worker', 'release_workflows'),
-        ('worker', 'recover_workflows'),
-        ('worker', 'promote_due_workflows'),
-        ('admin', 'cancel_workflow'),
-        ('admin', 'resume_workflow'),
-        ('admin', 'create_queue'),
-        ('admin', 'pause_queue'),
-        ('admin', 'unpause_queue'),
-        ('admin', 'grant_usage');
+    SELECT c.capability, c.function_name
+    FROM (
+        VALUES
+            ('client', 'enqueue_workflow'),
+            ('client', 'send_message'),
+            ('client', 'get_event'),
+            ('client', 'get_workflow'),
+            ('client', 'version'),
+            ('worker', 'register_executor'),
+            ('worker', 'unregister_executor'),
+            ('worker', 'heartbeat'),
+            ('worker', 'claim_workflows'),
+            ('worker', 'record_step'),
+            ('worker', 'record_steps'),
+            ('worker', 'get_step'),
+            ('worker', 'start_timers'),
+            ('worker', 'set_events'),
+            ('worker', 'send_messages'),
+            ('worker', 'receive_messages'),
+            ('worker', 'suspend_workflows'),
+            ('worker', 'finish_workflows'),
+            ('worker', 'advance_workflows'),
+            ('worker', 'release_workflows'),
+            ('worker', 'recover_workflows'),
+            ('worker', 'promote_due_workflows'),
+            ('admin', 'cancel_workflow'),
+            ('admin', 'resume_workflow'),
+            ('admin', 'create_queue'),
+            ('admin', 'pause_queue'),
+            ('admin', 'unpause_queue'),
+            ('admin', 'grant_usage')
+    ) AS c (capability, function_name);
 END;
 COMMENT ON FUNCTION lockstep._capabilities() IS
     'The privilege matrix: which functions each capability may execute.';

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 from . import _transaction
 from ._codec import ArgumentCodec, ReturnCodec
 from ._retry import NO_RETRY, Retry
-from ._run import CallStep, Run, drive, drive_in_thread, step_flow
+from ._run import Run
 from ._scope import Scope, current_scope
+from ._step_flow import CallStep, drive, drive_in_thread, step_flow
 from .sync import refuse_on_event_loop
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class _Named(Generic[P, R]):
             raise ValueError(f"a name has at most {_MAX_NAME_LENGTH} characters: {self.name!r}")
         self.is_async = inspect.iscoroutinefunction(function)
         self.returns = ReturnCodec(function)
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(cast(Any, self), function)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -62,9 +63,7 @@ class WorkflowFunction(_Named[P, R]):
         current_scope.set(Scope(run))
         if self.is_async:
             return await cast(Any, self.function(*args, **kwargs))
-        call = functools.partial(
-            contextvars.copy_context().run, self.function, *args, **kwargs
-        )
+        call = functools.partial(contextvars.copy_context().run, self.function, *args, **kwargs)
         return await run.loop.run_in_executor(run.worker.threads, call)
 
 
@@ -204,11 +203,11 @@ class App:
     def workflow(self, function: Callable[P, R], /) -> WorkflowFunction[P, R]: ...
     @overload
     def workflow(
-        self, *, name: str | None = None, queue_name: str = "default"
+        self, /, *, name: str | None = None, queue_name: str = "default"
     ) -> Callable[[Callable[P, R]], WorkflowFunction[P, R]]: ...
     def workflow(
         self,
-        function: Callable[..., Any] | None = None,
+        function: Any = None,
         /,
         *,
         name: str | None = None,
@@ -233,11 +232,11 @@ class App:
     def step(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...
     @overload
     def step(
-        self, *, name: str | None = None, retries: Retry = NO_RETRY
+        self, /, *, name: str | None = None, retries: Retry = NO_RETRY
     ) -> Callable[[Callable[P, R]], StepFunction[P, R]]: ...
     def step(
         self,
-        function: Callable[..., Any] | None = None,
+        function: Any = None,
         /,
         *,
         name: str | None = None,
@@ -261,6 +260,7 @@ class App:
     @overload
     def transaction(
         self,
+        /,
         *,
         name: str | None = None,
         retries: Retry = NO_RETRY,
@@ -268,7 +268,7 @@ class App:
     ) -> Callable[[F], TransactionFunction[..., Any]]: ...
     def transaction(
         self,
-        function: Callable[..., Any] | None = None,
+        function: Any = None,
         /,
         *,
         name: str | None = None,

@@ -148,9 +148,7 @@ class AsyncClient:
         """Return a workflow as the database has it; raise WorkflowNotFound."""
         return await self._execute(_calls.get_workflow(workflow_id), conn)
 
-    async def status(
-        self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None
-    ) -> str:
+    async def status(self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None) -> str:
         """Return a workflow's status, such as "PENDING"; raise WorkflowNotFound."""
         return (await self.get(workflow_id, conn=conn)).status
 
@@ -180,9 +178,7 @@ class AsyncClient:
                 raise ResultTimeout(f'workflow "{workflow_id}" is {info.status} after {timeout}')
             await asyncio.sleep(pause)
 
-    async def cancel(
-        self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None
-    ) -> bool:
+    async def cancel(self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None) -> bool:
         """
         Cancel a workflow, at its next step boundary if it runs.
 
@@ -191,9 +187,7 @@ class AsyncClient:
         """
         return await self._execute(_calls.cancel_workflow(workflow_id), conn)
 
-    async def resume(
-        self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None
-    ) -> bool:
+    async def resume(self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None) -> bool:
         """
         Enqueue a workflow again that failed, was cancelled or is in the dead letter.
 
@@ -206,7 +200,7 @@ class AsyncClient:
         connection = conn if conn is not None else await self._connect()
         try:
             cursor = connection.cursor(row_factory=tuple_row)
-            await cursor.execute(call.query, call.params)  # type: ignore[call-overload]
+            await cursor.execute(call.query, call.params)
             row = await cursor.fetchone()
         except psycopg.Error as error:
             raise (translate(error) or error) from error

@@ -52,7 +52,7 @@ class Claimer:
         return free
 
     def came_back(self, asked: int, got: int) -> None:
-        """Take note of a claim's yield: a full one promises more, a poor one is asked less often."""
+        """Take note of a claim's yield: after a full one look again at once."""
         self._claimed_at = time.monotonic()
         if got == asked:
             self._full_since = self._full_since or self._claimed_at

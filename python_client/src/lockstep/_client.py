@@ -137,21 +137,15 @@ class Client:
         call = _calls.send_message(destination_id, message, topic, idempotency_key)
         return self._execute(call, conn)
 
-    def get_event(
-        self, workflow_id: str, key: str, *, conn: Connection[Any] | None = None
-    ) -> Any:
+    def get_event(self, workflow_id: str, key: str, *, conn: Connection[Any] | None = None) -> Any:
         """Return the value that a workflow published last under a key; None before that."""
         return self._execute(_calls.get_event(workflow_id, key), conn)
 
-    def get(
-        self, workflow_id: str, *, conn: Connection[Any] | None = None
-    ) -> WorkflowInfo:
+    def get(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> WorkflowInfo:
         """Return a workflow as the database has it; raise WorkflowNotFound."""
         return self._execute(_calls.get_workflow(workflow_id), conn)
 
-    def status(
-        self, workflow_id: str, *, conn: Connection[Any] | None = None
-    ) -> str:
+    def status(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> str:
         """Return a workflow's status, such as "PENDING"; raise WorkflowNotFound."""
         return (self.get(workflow_id, conn=conn)).status
 
@@ -181,9 +175,7 @@ class Client:
                 raise ResultTimeout(f'workflow "{workflow_id}" is {info.status} after {timeout}')
             time.sleep(pause)
 
-    def cancel(
-        self, workflow_id: str, *, conn: Connection[Any] | None = None
-    ) -> bool:
+    def cancel(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> bool:
         """
         Cancel a workflow, at its next step boundary if it runs.
 
@@ -192,9 +184,7 @@ class Client:
         """
         return self._execute(_calls.cancel_workflow(workflow_id), conn)
 
-    def resume(
-        self, workflow_id: str, *, conn: Connection[Any] | None = None
-    ) -> bool:
+    def resume(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> bool:
         """
         Enqueue a workflow again that failed, was cancelled or is in the dead letter.
 
@@ -207,7 +197,7 @@ class Client:
         connection = conn if conn is not None else self._connect()
         try:
             cursor = connection.cursor(row_factory=tuple_row)
-            cursor.execute(call.query, call.params)  # type: ignore[call-overload]
+            cursor.execute(call.query, call.params)
             row = cursor.fetchone()
         except psycopg.Error as error:
             raise (translate(error) or error) from error

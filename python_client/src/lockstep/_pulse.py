@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -63,10 +64,8 @@ class Pulse:
                 timeout = pause_after(attempt)
                 attempt += 1
             if timeout > 0:
-                try:
+                with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wakeup.wait(), timeout)
-                except asyncio.TimeoutError:  # noqa: UP041 - the builtin only from 3.11 on
-                    pass
             self._wakeup.clear()
 
     async def _beat(self, now: float) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import to_json
 
-from ._codec import decode_error, encode, encode_error
+from ._codec import encode, encode_error
 from ._errors import StepMismatch, Unserializable
 
 if TYPE_CHECKING:
-    from ._app import StepFunction
     from ._worker import Worker
 
 T = TypeVar("T")
@@ -288,7 +287,7 @@ class Run:
         try:
             args, kwargs = workflow.arguments.decode(self.inputs)
             value = await workflow.call_in(self, args, kwargs)
-            outcome = {"output": workflow.returns.encode(value)[0]}
+            kind, document = "output", workflow.returns.encode(value)[0]
         except BaseException as error:
             if self.ended is not None:
                 return
@@ -296,128 +295,14 @@ class Run:
                 self.worker.log.warning(
                     'workflow "%s" raised %s', self.workflow_id, type(error).__name__
                 )
-            outcome = {"error": encode_error(error)}
+            kind, document = "error", encode_error(error)
         if self.ended is not None:
             return
         try:
             try:
-                await self.change("outcomes", **outcome)
+                await self.change("outcomes", 0, **{kind: document})
             except Unserializable as error:
                 await self.change("outcomes", error=encode_error(error))
         except RunEnded:
             return
         self.end("finished")
-
-
-# a step, as a generator without I/O, driven from the event loop or from a thread
-
-
-@dataclass(frozen=True, slots=True)
-class CallStep:
-    """Ask the driver to call the step's function."""
-
-    step_id: int
-    attempt: int
-
-
-Action = CallStep | Callable[[], Awaitable[Any]]
-
-
-def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator[Action, Any, Any]:
-    """
-    Take a step from its recorded past, through attempts and pauses, to its outcome.
-
-    Yields what is to be done: CallStep for the function itself, anything else is a
-    coroutine function to run on the worker's loop.
-    """
-    recorded = run.recorded(step_id, step.name)
-    attempt = 0
-    if recorded is not None:
-        if recorded.is_finished:
-            return outcome_of(step, recorded.output, recorded.error)
-        attempt = recorded.attempts
-        wakes_at = recorded.wakes_at
-        yield lambda: run.wait(step_id, wakes_at)
-
-    while True:
-        attempt += 1
-        started = time.perf_counter()
-        try:
-            value = yield CallStep(step_id, attempt)
-            if step.records_itself:
-                return value
-            text, value = step.returns.encode(value)
-            outcome = {"output": text}
-            failure = None
-        except Exception as error:
-            failure = error
-            outcome = {"error": encode_error(error)}
-            pause = (
-                None
-                if isinstance(error, Unserializable)
-                else step.retry.pause_after(attempt, error)
-            )
-            if pause is not None:
-                wakes_at = yield lambda: run.start_timer(
-                    step_id, step.name, pause.total_seconds(), attempt, outcome["error"]
-                )
-                yield lambda: run.wait(step_id, wakes_at)
-                continue
-
-        duration = time.perf_counter() - started
-        yield lambda: run.record_step(step_id, step.name, attempt, duration, **outcome)
-        if failure is not None:
-            raise failure
-        return value
-
-
-def outcome_of(step: StepFunction[..., Any], output: Any, error: dict[str, Any] | None) -> Any:
-    """Return a recorded output, or raise the recorded error."""
-    if error is not None:
-        raise decode_error(error)
-    return step.returns.decode(output)
-
-
-async def drive(
-    run: Run,
-    flow: Generator[Action, Any, T],
-    call: Callable[[CallStep], Awaitable[Any]],
-) -> T:
-    """Drive a step from the event loop."""
-    reply: Any = None
-    failure: BaseException | None = None
-    while True:
-        try:
-            action = flow.throw(failure) if failure is not None else flow.send(reply)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-        failure = None
-        try:
-            reply = await (call(action) if isinstance(action, CallStep) else action())
-        except BaseException as error:
-            failure = error
-
-
-def drive_in_thread(
-    run: Run,
-    flow: Generator[Action, Any, T],
-    call: Callable[[CallStep], Any],
-) -> T:
-    """Drive a step from a thread: its function runs here, the rest on the worker's loop."""
-    reply: Any = None
-    failure: BaseException | None = None
-    while True:
-        try:
-            action = flow.throw(failure) if failure is not None else flow.send(reply)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-        failure = None
-        try:
-            if isinstance(action, CallStep):
-                reply = call(action)
-            else:
-                reply = run.from_thread(run.primitive(action))
-        except BaseException as error:
-            failure = error

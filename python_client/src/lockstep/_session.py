@@ -82,7 +82,7 @@ class Session:
     async def call(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
         connection = await self.connect()
-        cursor = await connection.execute(query, params)  # type: ignore[call-overload]
+        cursor = await connection.execute(query, params)
         rows: list[tuple[Any, ...]] = await cursor.fetchall()
         return rows
 

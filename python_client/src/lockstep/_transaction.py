@@ -20,7 +20,8 @@ from psycopg import errors
 from psycopg.rows import tuple_row
 from pydantic_core import from_json
 
-from ._run import CallStep, Run, RunEnded, outcome_of
+from ._run import Run, RunEnded
+from ._step_flow import CallStep, outcome_of
 
 if TYPE_CHECKING:
     from ._app import TransactionFunction

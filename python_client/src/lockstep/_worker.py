@@ -38,6 +38,9 @@ from ._writer import Writer
 
 _REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s)"
 _UNREGISTER = "SELECT lockstep.unregister_executor(%s)"
+_SAFETY_POLL = 5.0
+"""Seconds between polls while notifications arrive: makes up for one that was missed."""
+
 _TROUBLE_SILENCE = 5.0
 """Seconds for which the same trouble with the database is not logged again."""
 
@@ -122,8 +125,7 @@ class Worker:
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 self.loop.add_signal_handler(number, self.stop)
         engine = [
-            asyncio.create_task(part.run())
-            for part in (self.writer, self.pulse, self.listener)
+            asyncio.create_task(part.run()) for part in (self.writer, self.pulse, self.listener)
         ]
         stopping = asyncio.create_task(self._stopping.wait())
         self.claimer.ring()
@@ -153,7 +155,9 @@ class Worker:
     async def _shut_down(self, engine: list[asyncio.Task[None]]) -> None:
         self.claimer.stop()
         began = time.monotonic()
-        while self.runs and time.monotonic() - began < self._grace and not engine[0].done():
+        while (  # noqa: ASYNC110 - "the last of many runs has ended" is no event
+            self.runs and time.monotonic() - began < self._grace and not engine[0].done()
+        ):
             await asyncio.sleep(0.02)
         for run in list(self.runs.values()):
             run.end("handed back")
@@ -248,7 +252,9 @@ class Worker:
         """Poll rarely while the doorbell works, and prepare statements if it ever did."""
         if is_connected:
             self.session.use_prepared_statements()
-        self.claimer.use_poll_interval(max(self.poll_interval, 5.0) if is_connected else self.poll_interval)
+        self.claimer.use_poll_interval(
+            max(self.poll_interval, _SAFETY_POLL) if is_connected else self.poll_interval
+        )
         self.claimer.ring()
         self.pulse.check_due()
 
@@ -264,7 +270,10 @@ class Worker:
         """Return the pool for ``async def`` transactional steps."""
         if self._async_pool is None:
             self._async_pool = AsyncConnectionPool(
-                self._dsn, min_size=0, max_size=self._max_connections, open=False,
+                self._dsn,
+                min_size=0,
+                max_size=self._max_connections,
+                open=False,
                 kwargs=self._pool_options(),
             )
             await self._async_pool.open()

@@ -139,9 +139,7 @@ class Writer:
         may reach the server late, so this is done once more with the next heartbeat.
         """
         generation = self._worker.session.generation
-        await self._worker.session.call(
-            _RELEASE, self._worker.executor_id, list(self._worker.runs)
-        )
+        await self._worker.session.call(_RELEASE, self._worker.executor_id, list(self._worker.runs))
         self.doubts_claims = False
         if generation != self._reconciled_generation:
             self._reconciled_generation = generation

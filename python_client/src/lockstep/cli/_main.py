@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -149,15 +151,14 @@ def version() -> None:
     typer.echo(package_version("pg-lockstep"))
 
 
-class _readable_errors:  # noqa: N801 - reads as a function where it is used
+@contextlib.contextmanager
+def _readable_errors() -> Iterator[None]:
     """Turn expected errors into one line and exit code 1."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, (LockstepError, psycopg.Error)):
-            errors.print(f"lockstep: {str(error).strip()}", style="red", soft_wrap=True)
-            raise typer.Exit(1) from error
+    try:
+        yield
+    except (LockstepError, psycopg.Error) as error:
+        errors.print(f"lockstep: {str(error).strip()}", style="red", soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 def main() -> None:
