@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import inspect
 import re
@@ -97,19 +98,26 @@ class ArgumentCodec:
 
 
 def encode_error(error: BaseException) -> str:
-    """Return the exception as ``{"type", "message", "traceback"}`` in JSON text."""
+    """
+    Return the exception as ``{"type", "message", "traceback", "args"}`` in JSON text.
+
+    ``args`` is left out where it is no JSON, or long.
+    """
     cls = type(error)
     name = cls.__qualname__
     if cls.__module__ not in ("builtins", "lockstep._errors"):
         name = f"{cls.__module__}.{name}"
     lines = "".join(traceback.format_exception(cls, error, error.__traceback__))
-    return encode(
-        {
-            "type": name,
-            "message": _storable(str(error))[:_MESSAGE_LIMIT],
-            "traceback": _storable(lines)[-_TRACEBACK_LIMIT:],
-        }
-    )
+    document: dict[str, Any] = {
+        "type": name,
+        "message": _storable(str(error))[:_MESSAGE_LIMIT],
+        "traceback": _storable(lines)[-_TRACEBACK_LIMIT:],
+    }
+    with contextlib.suppress(Unserializable):
+        text = encode({**document, "args": error.args})
+        if len(text) < 2 * _TRACEBACK_LIMIT:
+            return text
+    return encode(document)
 
 
 def _storable(text: str) -> str:
@@ -121,7 +129,7 @@ def decode_error(document: dict[str, Any]) -> Exception:
     Return an exception that the same ``except`` clauses catch as the recorded one.
 
     Its class is looked up among the loaded modules, never imported; the instance is made
-    without calling ``__init__``, so it has the message and no further attributes.
+    without calling ``__init__``, so it has its ``args`` and no further attributes.
     """
     type_name, message = document["type"], document["message"]
     module_name, _, class_name = type_name.rpartition(".")
@@ -134,6 +142,6 @@ def decode_error(document: dict[str, Any]) -> Exception:
             error = cls.__new__(cls, message)
         except TypeError:
             return StepFailed(type_name, message)
-        error.args = (message,)
+        error.args = tuple(document.get("args", (message,)))
         return error
     return StepFailed(type_name, message)

@@ -27,6 +27,8 @@ import psycopg
 from ._errors import LockstepError, NotInstalled
 
 _START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 30.0
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SOCKET_PATH_LIMIT = 100
 
 
@@ -89,29 +91,32 @@ class EmbeddedServer:
 
     def _start(self) -> None:
         self._temporary = Path(tempfile.mkdtemp(prefix="lockstep-"))
-        self._own(self._temporary, 0o755)
+        self._temporary.chmod(0o755)
         installation = self._readable_installation(self._temporary)
+        extensions = self._temporary / "share"
+        shutil.copytree(str(files("lockstep") / "_data" / "extension"), extensions / "extension")
+        self._socket_folder = self._temporary / "socket"
+        self._socket_folder.mkdir()
+        self._socket_folder.chmod(0o755)
+        if len(str(self._socket_folder)) > _SOCKET_PATH_LIMIT:
+            raise LockstepError(f"the path of the socket is too long: {self._socket_folder}")
+        # whatever the umask was, of this process or of pip's, the server can read its files
+        for path in (self._temporary, *self._temporary.rglob("*")):
+            self._give_to_server(path)
+
         home = self._temporary if self._data is None else self._data.resolve()
-        home.mkdir(parents=True, exist_ok=True)
+        self._make_home(home)
         self._lock_home(home)
         cluster = home / "data"
         if not cluster.exists():
             cluster.mkdir(mode=0o700)
-            self._own(cluster, 0o700)
-        self._socket_folder = self._temporary / "socket"
-        self._socket_folder.mkdir()
-        self._own(self._socket_folder, 0o755)
-        if len(str(self._socket_folder)) > _SOCKET_PATH_LIMIT:
-            raise LockstepError(f"the path of the socket is too long: {self._socket_folder}")
-
+            self._give_to_server(cluster)
         if not (cluster / "PG_VERSION").exists():
             self._run(
                 installation / "bin" / "initdb",
                 *("-D", str(cluster), "-U", "postgres", "-A", "trust"),
                 *("-E", "UTF8", "--locale=C"),
             )
-        extensions = self._temporary / "share"
-        shutil.copytree(str(files("lockstep") / "_data" / "extension"), extensions / "extension")
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._socket_folder),
@@ -146,6 +151,18 @@ class EmbeddedServer:
             shutil.copytree(libraries, temporary / libraries.name, symlinks=True)
         return copy / installation.name
 
+    def _make_home(self, home: Path) -> None:
+        """Make the folder of the data unless it is there; refuse one out of the server's reach."""
+        if not home.exists():
+            home.mkdir(parents=True)
+            self._give_to_server(home)
+        if self._user and subprocess.call(("test", "-x", home), cwd="/", **self._user) != 0:
+            name = pwd.getpwuid(self._user["user"]).pw_name
+            raise LockstepError(
+                f'as root, the server runs as "{name}", who cannot reach {home}: '
+                "keep the data in another folder"
+            )
+
     def _lock_home(self, home: Path) -> None:
         self._lock = (home / "lock").open("w")
         try:
@@ -153,10 +170,10 @@ class EmbeddedServer:
         except OSError as error:
             raise LockstepError(f"another server runs on {home}") from error
 
-    def _own(self, path: Path, mode: int) -> None:
-        path.chmod(mode)
+    def _give_to_server(self, path: Path) -> None:
+        """Make the server's user the owner of a file or folder, if that is not us."""
         if self._user:
-            os.chown(path, self._user["user"], self._user["group"])
+            os.chown(path, self._user["user"], self._user["group"], follow_symlinks=False)
 
     def _run(self, *command: str | Path) -> None:
         done = subprocess.run(
@@ -186,9 +203,21 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Stop the server and remove what it does not need to keep."""
+        # an impatient second Ctrl-C waits, or it would leave the folder behind
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        try:
+            self._stop()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    def _stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait()
+            try:
+                self._process.wait(_STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None
         if self._lock is not None:
             self._lock.close()

@@ -44,10 +44,15 @@ def install_lockstep(dsn: str | None = None, method: Method = Method.AUTO) -> st
                 "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'lockstep')"
             ).fetchone()
             method = Method.EXTENSION if cast(Any, is_available)[0] else Method.SQL
-        if method is Method.EXTENSION:
-            connection.execute("CREATE EXTENSION lockstep")
-        else:
-            connection.execute(cast(Any, plain_sql()))
+        script = "CREATE EXTENSION lockstep" if method is Method.EXTENSION else plain_sql()
+        try:
+            connection.execute(cast(Any, script))
+        except psycopg.Error:
+            connection.rollback()
+            installed = _installed_version(connection)
+            if installed is None:
+                raise
+            return f"lockstep {installed} is installed already"  # by a rival, just now
         kind = "extension" if method is Method.EXTENSION else "plain SQL"
         return f"installed lockstep {_installed_version(connection)} ({kind})"
 

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lockstep
+import psycopg
+import pytest
+from harness import Cluster, Database, Gates, WorkerProcess, stopped_at_end
+
+_numbers = itertools.count()
+
+
+def _new_cluster() -> Cluster:
+    cluster = Cluster()
+    try:
+        cluster.start()
+        with psycopg.connect(cluster.dsn("template1"), autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION lockstep")
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A server for all tests of this process; every new database has the extension."""
+    cluster = _new_cluster()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """A server that the test may kill."""
+    cluster = _new_cluster()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield Database(cluster.dsn(name))
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start worker processes of an app in tests/python/apps; killed when the test ends."""
+    workers: list[WorkerProcess] = []
+
+    def start(
+        app: str = "crash_app:app", *options: str, database: Database = database
+    ) -> WorkerProcess:
+        worker = WorkerProcess(database, app, tmp_path, *options)
+        workers.append(worker)
+        return worker.wait_until_ready()
+
+    with stopped_at_end(workers):
+        yield start
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Gates:
+    return Gates(tmp_path)
+
+
+@pytest.fixture
+async def run_worker(
+    database: Database,
+) -> AsyncIterator[Callable[..., contextlib.AbstractAsyncContextManager[lockstep.Worker]]]:
+    """Run a worker of an app inside the test's own event loop."""
+
+    @contextlib.asynccontextmanager
+    async def run(app: lockstep.App, **options: Any) -> AsyncIterator[lockstep.Worker]:
+        worker = lockstep.Worker(app, dsn=database.dsn, **options)
+        task = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            if not task.done():
+                worker.stop()
+                worker.stop()
+            await task
+
+    yield run
+
+
+@pytest.fixture
+async def client(database: Database) -> AsyncIterator[lockstep.AsyncClient]:
+    async with lockstep.AsyncClient(database.dsn) as client:
+        yield client

@@ -1,0 +1,82 @@
+"""The server or its connections go away under load; nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from harness import Cluster, Database, WorkerProcess, eventually
+
+COUNT = 400
+
+
+@pytest.fixture
+def database(own_cluster: Cluster) -> Iterator[Database]:
+    with psycopg.connect(own_cluster.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE shop")
+    yield Database(own_cluster.dsn("shop"))
+
+
+def enqueue_load(database: Database) -> None:
+    database.rows(
+        "SELECT lockstep.enqueue_workflow('load', 'default', workflow_id => 'w' || n,"
+        " positional_args => jsonb_build_array('w' || n)) FROM generate_series(1, %s) AS n",
+        COUNT,
+    )
+
+
+def some_finished(database: Database, count: int) -> None:
+    eventually(
+        lambda: database.value(
+            "SELECT count(*) >= %s FROM lockstep.workflow_status WHERE status = 'SUCCESS'", count
+        ),
+        f"{count} finished workflows",
+    )
+
+
+def assert_all_done_once(database: Database) -> None:
+    eventually(
+        lambda: database.value(
+            "SELECT count(*) = %s FROM lockstep.workflow_status WHERE status = 'SUCCESS'", COUNT
+        ),
+        "the end of all workflows",
+        90,
+    )
+    ledger = database.rows("SELECT key, count(*) FROM ledger GROUP BY key HAVING count(*) <> 1")
+    assert ledger == [], "every transactional step happened once"
+    assert database.value("SELECT count(DISTINCT key) FROM ledger") == COUNT
+    assert database.value("SELECT count(*) FROM lockstep.operation_outputs") == 4 * COUNT
+    outputs = database.rows("SELECT DISTINCT output FROM lockstep.workflow_status")
+    assert outputs == [(3,)]
+
+
+def test_killed_server_under_load_loses_and_doubles_nothing(
+    own_cluster: Cluster, database: Database, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    enqueue_load(database)
+    for _ in range(2):
+        start_worker("crash_app:app", "--concurrency", "20", "--max-connections", "4")
+    some_finished(database, 20)
+    for _ in range(2):
+        own_cluster.kill()
+        own_cluster.start()
+        time.sleep(0.5)
+    assert_all_done_once(database)
+
+
+def test_terminated_backends_under_load_lose_and_double_nothing(
+    database: Database, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    enqueue_load(database)
+    worker = start_worker("crash_app:app", "--concurrency", "20", "--max-connections", "4")
+    some_finished(database, 10)
+    for _ in range(15):
+        database.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name LIKE 'lockstep%%'"
+        )
+        time.sleep(0.1)
+    assert_all_done_once(database)
+    assert worker.process.poll() is None

@@ -1,0 +1,236 @@
+"""Servers and workers for the tests: real processes, started, killed and cleaned up here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+APPS = Path(__file__).parent / "apps"
+
+
+def eventually(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
+    """Wait until a condition holds and return its value; fail naming what did not happen."""
+    give_up_at = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > give_up_at:
+            raise AssertionError(f"{what} did not happen within {timeout} s")
+        time.sleep(0.02)
+
+
+class Cluster:
+    """A Postgres server of its own, a child of this process, reached by a socket."""
+
+    def __init__(self, bindir: Path | None = None) -> None:
+        if bindir is None:
+            pg_config = os.environ.get("PG_CONFIG", "pg_config")
+            output = subprocess.run([pg_config, "--bindir"], check=True, capture_output=True)
+            bindir = Path(output.stdout.decode().strip())
+        self.bindir = bindir
+        self.folder = Path(tempfile.mkdtemp(prefix="lockstep-test-"))
+        self.folder.chmod(0o755)
+        self._user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            entry = pwd.getpwnam("postgres")
+            self._user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
+        self._process: subprocess.Popen[bytes] | None = None
+        subprocess.run(
+            [
+                *(self.bindir / "initdb", "-D", self.folder / "data", "-U", "postgres"),
+                *("-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
+            ],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            **self._user,
+        )
+
+    def dsn(self, database: str = "postgres") -> str:
+        return f"host={self.folder} port=5432 user=postgres dbname={database}"
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(self.bindir / "postgres", "-D", self.folder / "data", "-k", self.folder),
+                    *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"),
+                ],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                **self._user,
+            )
+
+        def answers() -> bool:
+            with contextlib.suppress(psycopg.OperationalError):
+                psycopg.connect(self.dsn()).close()
+                return True
+            return False
+
+        eventually(answers, "the start of the server", 60)
+
+    def kill(self) -> None:
+        """Kill the server as a crash of its process would: no shutdown, no checkpoint."""
+        assert self._process is not None
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True
+        ).stdout.split()
+        self._process.kill()
+        self._process.wait()
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        self._process = None
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Database:
+    """A database with Lockstep in it, and the questions that tests ask of it."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    def rows(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(query, params)
+            return cursor.fetchall() if cursor.description else []
+
+    def value(self, query: str, *params: Any) -> Any:
+        return self.rows(query, *params)[0][0]
+
+    def enqueue(self, workflow_name: str, queue_name: str = "default", **options: Any) -> str:
+        names = "".join(f", {name} => %s" for name in options)
+        value = self.value(
+            f"SELECT lockstep.enqueue_workflow(%s, %s{names})",
+            workflow_name,
+            queue_name,
+            *options.values(),
+        )
+        assert isinstance(value, str)
+        return value
+
+    def status(self, workflow_id: str) -> str:
+        value = self.value(
+            "SELECT status FROM lockstep.workflow_status WHERE workflow_id = %s", workflow_id
+        )
+        assert isinstance(value, str)
+        return value
+
+    def wait_for_status(self, workflow_id: str, *statuses: str, timeout: float = 30.0) -> str:
+        """Wait until a workflow has one of the statuses; show its row if it does not."""
+        try:
+            eventually(lambda: self.status(workflow_id) in statuses, str(statuses), timeout)
+        except AssertionError as error:
+            row = self.rows(
+                "SELECT row_to_json(w) FROM lockstep.workflow_status AS w WHERE workflow_id = %s",
+                workflow_id,
+            )
+            raise AssertionError(f"{error}; the workflow is {row}") from None
+        return self.status(workflow_id)
+
+    def steps(self, workflow_id: str) -> list[tuple[int, str, Any]]:
+        """Return the finished steps of a workflow: id, name and output."""
+        return self.rows(
+            "SELECT step_id, step_name, output FROM lockstep.operation_outputs"
+            " WHERE workflow_id = %s AND completed_at IS NOT NULL ORDER BY step_id",
+            workflow_id,
+        )
+
+
+class WorkerProcess:
+    """A worker started from the command line, as a user would."""
+
+    def __init__(self, database: Database, app: str, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self._log_path = folder / f"worker-{time.monotonic_ns()}.log"
+        with self._log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "lockstep.cli", "worker", app),
+                    *("--lease", "2", "--poll-interval", "0.5", *options),
+                ],
+                cwd=APPS,
+                stdout=log,
+                stderr=log,
+                env={
+                    **os.environ,
+                    "LOCKSTEP_DATABASE_URL": database.dsn,
+                    "GATES": str(folder),
+                },
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log_path.read_text()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_until_ready(self) -> WorkerProcess:
+        eventually(lambda: "serves" in self.log or self.process.poll() is not None, "ready")
+        assert self.process.poll() is None, self.log
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, timeout: float = 30.0) -> int:
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+
+class Gates:
+    """Files by which a test holds a step of a worker process at a named point."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def wait_until_reached(self, name: str, times: int = 1) -> None:
+        eventually(lambda: self.count(name) >= times, f"gate {name} was reached {times} times")
+
+    def count(self, name: str) -> int:
+        return len(list(self._folder.glob(f"{name}.reached.*")))
+
+    def open(self, name: str) -> None:
+        (self._folder / f"{name}.open").touch()
+
+
+@contextlib.contextmanager
+def stopped_at_end(workers: list[WorkerProcess]) -> Iterator[None]:
+    """Kill whatever workers are left, and show their logs if the test failed."""
+    try:
+        yield
+    except BaseException:
+        for worker in workers:
+            print(f"--- log of worker {worker.pid}\n{worker.log}")
+        raise
+    finally:
+        for worker in workers:
+            if worker.process.poll() is None:
+                worker.signal(signal.SIGCONT)
+                worker.kill()

@@ -1,0 +1,190 @@
+"""Transactional steps: the user's writes and the checkpoint commit together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from typing import Any
+
+import lockstep
+import psycopg
+import pytest
+from harness import Database
+from psycopg import IsolationLevel
+
+SOON = timedelta(seconds=20)
+
+
+@pytest.fixture(autouse=True)
+def accounts(database: Database) -> None:
+    database.rows("CREATE TABLE account (name text PRIMARY KEY, balance int NOT NULL)")
+    database.rows("INSERT INTO account VALUES ('a', 0), ('b', 0)")
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_writes_and_checkpoint_are_one_transaction(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient, kind: str
+) -> None:
+    app = lockstep.App()
+    query = "UPDATE account SET balance = balance + %s WHERE name = 'a'"
+
+    if kind == "async":
+
+        @app.transaction(name="deposit")
+        async def deposit(conn: psycopg.AsyncConnection[Any], amount: int) -> int:
+            await conn.execute(query, (amount,))
+            return amount
+
+        @app.workflow(name="main")
+        async def main() -> Any:
+            return await deposit(5)
+    else:
+
+        @app.transaction(name="deposit")
+        def deposit_plain(conn: psycopg.Connection[Any], amount: int) -> int:
+            conn.execute(query, (amount,))
+            return amount
+
+        @app.workflow(name="main")
+        def main_plain() -> Any:
+            return deposit_plain(5)
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue("main")
+        assert await client.result(workflow_id, timeout=SOON) == 5
+    assert database.value("SELECT balance FROM account WHERE name = 'a'") == 5
+    same = database.value(
+        "SELECT a.xmin = o.xmin FROM account AS a, lockstep.operation_outputs AS o"
+        " WHERE a.name = 'a'"
+    )
+    assert same, "one transaction wrote both rows"
+
+
+async def test_failed_transaction_leaves_nothing_but_its_error(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient
+) -> None:
+    app = lockstep.App()
+
+    @app.transaction
+    async def broken(conn: psycopg.AsyncConnection[Any]) -> None:
+        await conn.execute("UPDATE account SET balance = 99")
+        raise ValueError("after the write")
+
+    @app.transaction
+    async def violates(conn: psycopg.AsyncConnection[Any]) -> None:
+        await conn.execute("INSERT INTO account VALUES ('a', 1)")
+
+    @app.workflow
+    async def main() -> list[str]:
+        errors = []
+        for step in (broken, violates):
+            try:
+                await step()
+            except Exception as error:
+                errors.append(type(error).__name__)
+        return errors
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue(main)
+        assert await client.result(workflow_id, timeout=SOON) == ["ValueError", "UniqueViolation"]
+    assert database.rows("SELECT DISTINCT balance FROM account") == [(0,)]
+    rows = database.rows("SELECT step_name, error IS NULL FROM lockstep.operation_outputs")
+    assert sorted(rows) == [("broken", False), ("violates", False)]
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_serialization_failures_are_retried(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient, kind: str
+) -> None:
+    app = lockstep.App()
+    read = "SELECT balance FROM account WHERE name = 'a'"
+    write = "UPDATE account SET balance = %s WHERE name = 'a'"
+    level = IsolationLevel.SERIALIZABLE
+
+    if kind == "async":
+
+        @app.transaction(name="add", isolation_level=level)
+        async def add(conn: psycopg.AsyncConnection[Any]) -> None:
+            row = await (await conn.execute(read)).fetchone()
+            await asyncio.sleep(0.05)
+            assert row is not None
+            await conn.execute(write, (row[0] + 1,))
+
+        @app.workflow(name="main")
+        async def main() -> None:
+            await add()
+    else:
+
+        @app.transaction(name="add", isolation_level=level)
+        def add_plain(conn: psycopg.Connection[Any]) -> None:
+            row = conn.execute(read).fetchone()
+            threading.Event().wait(0.05)
+            assert row is not None
+            conn.execute(write, (row[0] + 1,))
+
+        @app.workflow(name="main")
+        def main_plain() -> None:
+            add_plain()
+
+    async with run_worker(app):
+        ids = [await client.enqueue("main") for _ in range(5)]
+        for workflow_id in ids:
+            await client.result(workflow_id, timeout=SOON)
+    assert database.value("SELECT balance FROM account WHERE name = 'a'") == 5
+
+
+async def test_deadlocks_are_retried(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient
+) -> None:
+    app = lockstep.App()
+    database.rows(
+        "ALTER DATABASE {} SET deadlock_timeout = '50ms'".format(
+            database.value("SELECT quote_ident(current_database())")
+        )
+    )
+
+    @app.transaction
+    async def move(conn: psycopg.AsyncConnection[Any], names: list[str]) -> None:
+        for name in names:
+            await conn.execute("UPDATE account SET balance = balance + 1 WHERE name = %s", (name,))
+            await asyncio.sleep(0.1)
+
+    @app.workflow
+    async def main(names: list[str]) -> None:
+        await move(names)
+
+    async with run_worker(app):
+        ids = [await client.enqueue(main, names) for names in (["a", "b"], ["b", "a"])]
+        for workflow_id in ids:
+            await client.result(workflow_id, timeout=SOON)
+    assert database.rows("SELECT DISTINCT balance FROM account") == [(2,)]
+
+
+async def test_transaction_of_a_cancelled_workflow_rolls_back(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient
+) -> None:
+    app = lockstep.App()
+    entered = asyncio.Event()
+    go_on = asyncio.Event()
+
+    @app.transaction
+    async def deposit(conn: psycopg.AsyncConnection[Any]) -> None:
+        await conn.execute("UPDATE account SET balance = 7")
+        entered.set()
+        await go_on.wait()
+
+    @app.workflow
+    async def main() -> None:
+        await deposit()
+
+    async with run_worker(app) as worker:
+        workflow_id = await client.enqueue(main)
+        await entered.wait()
+        assert await client.cancel(workflow_id)
+        go_on.set()
+        while worker.runs:
+            await asyncio.sleep(0.01)
+    assert database.rows("SELECT DISTINCT balance FROM account") == [(0,)]
+    assert await client.status(workflow_id) == "CANCELLED"
+    assert database.steps(workflow_id) == []
