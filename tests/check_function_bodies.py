@@ -16,14 +16,13 @@ from pglast.parser import parse_plpgsql_json, scan
 
 ROOT = Path(__file__).parent.parent
 BODY = re.compile(r"^AS \$\$\n(.*?)^\$\$;", re.DOTALL | re.MULTILINE)
-KEYWORDS = set(
-    """
-    AND ARRAY AS BEGIN BY CASE CONFLICT CONTINUE DECLARE DELETE DISTINCT DO ELSE ELSIF END ERRCODE
-    EXCEPTION EXECUTE EXISTS EXIT FOR FOUND FROM GROUP IF IN INNER INSERT INTO IS JOIN LATERAL
-    LIMIT LOCKED LOOP MATERIALIZED NOT NULL ON OR ORDER PERFORM QUERY RAISE RETURN RETURNING SELECT
-    SET SKIP THEN UPDATE USING VALUES WHEN WHERE WITH
-    """.split()
+WORDS = (
+    "AND ARRAY AS BEGIN BY CASE CONFLICT CONTINUE DECLARE DELETE DISTINCT DO ELSE ELSIF END "
+    "ERRCODE EXCEPTION EXECUTE EXISTS EXIT FOR FOUND FROM GROUP IF IN INNER INSERT INTO IS JOIN "
+    "LATERAL LIMIT LOCKED LOOP MATERIALIZED NOT NULL ON OR ORDER PERFORM QUERY RAISE RETURN "
+    "RETURNING SELECT SET SKIP THEN UPDATE USING VALUES WHEN WHERE WITH"
 )
+KEYWORDS = frozenset(WORDS.split())
 
 
 def findings(path: Path) -> list[str]:
@@ -37,13 +36,13 @@ def findings(path: Path) -> list[str]:
             word = body[token.start : token.end + 1]
             if word.upper() in KEYWORDS and word != word.upper() and token.kind != "NO_KEYWORD":
                 line = first_line + body.count("\n", 0, token.start)
-                found.append(f"{path}:{line}: keyword {word} must be upper case")
+                found.append(f"{path.relative_to(ROOT)}:{line}: keyword {word} must be upper case")
     if "LANGUAGE plpgsql" in text:
         try:
             statement = text[text.index("CREATE") :]
             json.loads(parse_plpgsql_json(statement))
         except pglast.parser.ParseError as error:
-            found.append(f"{path}: {error}")
+            found.append(f"{path.relative_to(ROOT)}: {error}")
     return found
 
 

@@ -76,7 +76,7 @@ def gates(tmp_path: Path) -> Gates:
 @pytest.fixture
 async def run_worker(
     database: Database,
-) -> AsyncIterator[Callable[..., contextlib.AbstractAsyncContextManager[lockstep.Worker]]]:
+) -> Callable[..., contextlib.AbstractAsyncContextManager[lockstep.Worker]]:
     """Run a worker of an app inside the test's own event loop."""
 
     @contextlib.asynccontextmanager
@@ -91,7 +91,7 @@ async def run_worker(
                 worker.stop()
             await task
 
-    yield run
+    return run
 
 
 @pytest.fixture

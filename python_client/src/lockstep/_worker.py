@@ -190,8 +190,8 @@ class Worker:
         wanted = version("pg-lockstep")
         if installed.split(".")[:2] != wanted.split(".")[:2]:
             raise NotInstalled(
-                f"the database has lockstep {installed}, this worker needs {wanted}: "
-                'run "lockstep install" or ALTER EXTENSION lockstep UPDATE'
+                f"the database has lockstep {installed}, this worker is of {wanted}: "
+                "update the older of the two"
             )
 
     async def _register(self) -> str:

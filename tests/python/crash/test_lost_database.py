@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -13,10 +13,10 @@ COUNT = 400
 
 
 @pytest.fixture
-def database(own_cluster: Cluster) -> Iterator[Database]:
+def database(own_cluster: Cluster) -> Database:
     with psycopg.connect(own_cluster.dsn(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE shop")
-    yield Database(own_cluster.dsn("shop"))
+    return Database(own_cluster.dsn("shop"))
 
 
 def enqueue_load(database: Database) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,12 +135,18 @@ def dev(
     With a command after --, runs it with LOCKSTEP_DATABASE_URL set and stops when it ends;
     without one, runs until interrupted.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # end as Ctrl-C does, server included
     with _readable_errors(), EmbeddedServer(data) as server:
         install_lockstep(server.dsn)
-        command = [argument for argument in context.args if argument != "--"]
+        command = context.args[1:] if context.args[:1] == ["--"] else context.args
         if command:
             environment = {**os.environ, "LOCKSTEP_DATABASE_URL": server.dsn}
-            raise typer.Exit(subprocess.call(command, env=environment))
+            try:
+                raise typer.Exit(subprocess.call(command, env=environment))
+            except OSError as error:
+                errors.print(f"lockstep: cannot run {command[0]}: {error.strerror}", style="red")
+                raise typer.Exit(127) from error
         typer.echo(f"export LOCKSTEP_DATABASE_URL='{server.dsn}'")
         errors.print("Postgres with Lockstep is running; stop it with Ctrl-C.")
         server.wait()
