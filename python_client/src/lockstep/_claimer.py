@@ -27,7 +27,6 @@ class Claimer:
         self._polls_in_vain = 0
         self._claimed_at = 0.0
         self._is_hungry = True
-        self._is_stopped = False
         self._full_since: float | None = None
 
     @property
@@ -37,7 +36,7 @@ class Claimer:
 
     def wanted(self, finishing: int) -> int:
         """Return how many workflows to claim in the flush that finishes some."""
-        if not self._is_hungry or self._is_stopped:
+        if not self._is_hungry or self._worker.is_stopping:
             return 0
         staying = len(self._worker.runs) - finishing
         free = self._concurrency - staying
@@ -84,9 +83,3 @@ class Claimer:
     def use_poll_interval(self, seconds: float) -> None:
         """Change the pause between polls, as the doorbell comes and goes."""
         self._poll_interval = seconds
-
-    def stop(self) -> None:
-        """Claim nothing more."""
-        self._is_stopped = True
-        if self._poll is not None:
-            self._poll.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -63,9 +62,12 @@ class Pulse:
                     self._worker.log_trouble(error)
                 timeout = pause_after(attempt)
                 attempt += 1
-            if timeout > 0:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wakeup.wait(), timeout)
+            # not asyncio.wait_for(), which may swallow a cancellation before Python 3.12
+            alarm = self._worker.loop.call_later(max(timeout, 0.0), self._wakeup.set)
+            try:
+                await self._wakeup.wait()
+            finally:
+                alarm.cancel()
             self._wakeup.clear()
 
     async def _beat(self, now: float) -> None:

@@ -17,7 +17,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from importlib.metadata import version
@@ -40,6 +40,9 @@ _REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %
 _UNREGISTER = "SELECT lockstep.unregister_executor(%s)"
 _SAFETY_POLL = 5.0
 """Seconds between polls while notifications arrive: makes up for one that was missed."""
+
+_LAST_FLUSH = 2.0
+"""Seconds that a stopping worker waits for the flush under way."""
 
 _TROUBLE_SILENCE = 5.0
 """Seconds for which the same trouble with the database is not logged again."""
@@ -88,6 +91,9 @@ class Worker:
         self._app_version = app_version
         self._max_connections = max_connections
         self._concurrency = concurrency
+        self._stopping = asyncio.Event()
+        self._starting_over = asyncio.Lock()
+        self._pool_lock = asyncio.Lock()
         self._trouble: tuple[str, float] = ("", 0.0)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._async_pool: AsyncConnectionPool[Any] | None = None
@@ -104,8 +110,6 @@ class Worker:
         survives every loss of the database.
         """
         self.loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        self._starting_over = asyncio.Lock()
         self.threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="lockstep")
         self.session = Session(self._dsn, "lockstep worker")
         self.writer = Writer(self)
@@ -150,10 +154,14 @@ class Worker:
             self._grace = 0.0
         self.log.info("stopping: %s workflows in flight", len(self.runs))
         self._stopping.set()
-        self.claimer.stop()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing more is claimed."""
+        return self._stopping.is_set()
 
     async def _shut_down(self, engine: list[asyncio.Task[None]]) -> None:
-        self.claimer.stop()
+        self._stopping.set()
         began = time.monotonic()
         while (  # noqa: ASYNC110 - "the last of many runs has ended" is no event
             self.runs and time.monotonic() - began < self._grace and not engine[0].done()
@@ -163,9 +171,11 @@ class Worker:
             run.end("handed back")
             if run.task is not None:
                 run.task.cancel()
-        for task in engine:
-            task.cancel()
-        await asyncio.gather(*engine, return_exceptions=True)
+        self.writer.stop()
+        await asyncio.wait(engine[:1], timeout=_LAST_FLUSH)
+        await _cancel(engine)
+        self.writer.abandon()
+        await self.session.close()
         try:
             ((released,),) = await self.session.call(_UNREGISTER, self.executor_id)
             self.log.info("stopped: handed back %s workflows", released)
@@ -268,16 +278,17 @@ class Worker:
 
     async def async_pool(self) -> AsyncConnectionPool[Any]:
         """Return the pool for ``async def`` transactional steps."""
-        if self._async_pool is None:
-            self._async_pool = AsyncConnectionPool(
-                self._dsn,
-                min_size=0,
-                max_size=self._max_connections,
-                open=False,
-                kwargs=self._pool_options(),
-            )
-            await self._async_pool.open()
-        return self._async_pool
+        async with self._pool_lock:
+            if self._async_pool is None:
+                self._async_pool = AsyncConnectionPool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=self._max_connections,
+                    open=False,
+                    kwargs=self._pool_options(),
+                )
+                await self._async_pool.open()
+            return self._async_pool
 
     def sync_pool(self) -> ConnectionPool[Any]:
         """Return the pool for plain transactional steps."""
@@ -297,3 +308,12 @@ class Worker:
             "application_name": "lockstep transaction",
             "prepare_threshold": 5 if self.session.prepares else None,
         }
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they end: before Python 3.12 a cancellation can get lost on its way."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.5)

@@ -58,6 +58,7 @@ class Writer:
         self._wakeup = asyncio.Event()
         self._flushing: list[Change] = []
         self._reconciled_generation = 1
+        self._is_stopped = False
         self.doubts_claims = False
 
     def submit(self, kind: str, run: Run, step_id: int, body: str) -> asyncio.Future[Any]:
@@ -71,31 +72,33 @@ class Writer:
         """Make the writer look for work, such as free slots to claim for."""
         self._wakeup.set()
 
-    @property
-    def is_quiet(self) -> bool:
-        return not self._pending and not self._flushing
-
     async def run(self) -> None:
-        """Flush until cancelled."""
-        while True:
+        """Flush until stopped."""
+        while not self._is_stopped:
             await self._wakeup.wait()
             self._wakeup.clear()
             await self.flush()
 
+    def stop(self) -> None:
+        """End after the flush that is under way."""
+        self._is_stopped = True
+        self._wakeup.set()
+
+    def abandon(self) -> None:
+        """Unwind whatever still waits for a change: the worker is gone."""
+        for change in (*self._flushing, *self._pending):
+            change.fail(RunEnded())
+
     async def flush(self) -> None:
         """Commit what is pending and claim what there is room for."""
-        if self.doubts_claims:
-            await self._reconcile()
         batch, self._pending = self._pending, []
         batch = [change for change in batch if not self._drop_if_ended(change)]
         finishing = sum(change.kind == "outcomes" for change in batch)
         claim_count = self._worker.claimer.wanted(finishing)
         if batch or claim_count:
             self._flushing = batch
-            try:
-                await self._send(batch, claim_count)
-            finally:
-                self._flushing = []
+            await self._send(batch, claim_count)
+            self._flushing = []
 
     @staticmethod
     def _drop_if_ended(change: Change) -> bool:
@@ -108,10 +111,10 @@ class Writer:
         attempt = 0
         while True:
             executor_id = self._worker.executor_id
+            is_reconciled = False
             try:
-                if self._worker.session.generation != self._reconciled_generation:
-                    await self._reconcile()
-                    batch = [change for change in batch if not self._drop_if_ended(change)]
+                await self._reconcile()
+                is_reconciled = True
                 await self._call(batch, claim_count)
                 return
             except psycopg.Error as error:
@@ -121,11 +124,14 @@ class Writer:
                 failure = classify(error)
                 if failure is Failure.LEASE_LOST:
                     await self._worker.start_over(executor_id)
+                    for change in batch:
+                        change.fail(RunEnded())
                     return
-                if failure is not Failure.PASSING and batch:
+                if failure is not Failure.PASSING and is_reconciled and batch:
                     await self._send_one_by_one(batch, error)
                     return
                 self._worker.log_trouble(error)
+            batch = [change for change in batch if not self._drop_if_ended(change)]
             if not batch:
                 return
             await asyncio.sleep(pause_after(attempt))
@@ -135,10 +141,12 @@ class Writer:
         """
         Hand back what a claim took whose answer was lost with the connection.
 
-        Done here, between two flushes, because no claim is under way then. The lost claim
-        may reach the server late, so this is done once more with the next heartbeat.
+        Done here, before a call, because no claim is under way then. The lost claim may
+        reach the server late, so this is done once more with the next heartbeat.
         """
         generation = self._worker.session.generation
+        if generation == self._reconciled_generation and not self.doubts_claims:
+            return
         await self._worker.session.call(_RELEASE, self._worker.executor_id, list(self._worker.runs))
         self.doubts_claims = False
         if generation != self._reconciled_generation:
