@@ -57,7 +57,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_microseconds constant bigint := extract(EPOCH FROM p_at) * 1000000;
+    v_microseconds constant bigint := (extract(EPOCH FROM p_at) * 1000000)::bigint;
     v_milliseconds constant text := lpad(to_hex(v_microseconds / 1000), 12, '0');
     v_fraction constant text := lpad(to_hex((v_microseconds % 1000) * 4096 / 1000), 3, '0');
 BEGIN
@@ -124,6 +124,7 @@ CREATE TABLE lockstep.workflow_status (
     CONSTRAINT workflow_status_priority_not_negative_check CHECK (priority >= 0),
     CONSTRAINT workflow_status_attempts_not_negative_check CHECK (attempts >= 0 AND max_attempts >= 1),
     CONSTRAINT workflow_status_timeout_is_positive_check CHECK (timeout > interval '0'),
+    CONSTRAINT workflow_status_timeout_not_endless_check CHECK (timeout <= interval '1000 years'),
     CONSTRAINT workflow_status_completed_or_completed_at_null_check CHECK (
         (completed_at IS NOT NULL)
         = (status IN ('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'))
@@ -521,14 +522,17 @@ BEGIN
     ELSIF p_delay < interval '0' THEN
         v_message := format('delay must not be negative, not %s', p_delay);
         v_hint := 'Leave it out to start at once.';
+    ELSIF p_delay > interval '1000 years' THEN
+        v_message := 'delay must be at most 1000 years';
+        v_hint := 'Leave it out to start at once.';
     ELSIF NOT isfinite(p_delay) OR NOT isfinite(p_run_at) THEN
         v_message := format('%s must be finite', CASE WHEN p_run_at IS NULL THEN 'delay' ELSE 'run_at' END);
         v_hint := 'Pass the moment at which the workflow may start.';
     ELSIF p_timeout IS NOT NULL AND p_deadline IS NOT NULL THEN
         v_message := 'timeout and deadline exclude each other';
         v_hint := 'Pass timeout to limit the time from the first start, deadline to name a moment.';
-    ELSIF p_timeout <= interval '0' OR NOT isfinite(p_timeout) THEN
-        v_message := format('timeout must be positive and finite, not %s', p_timeout);
+    ELSIF p_timeout <= interval '0' OR p_timeout > interval '1000 years' THEN
+        v_message := format('timeout must be positive and at most 1000 years, not %s', p_timeout);
         v_hint := 'Leave it out for no limit.';
     ELSIF NOT isfinite(p_deadline) THEN
         v_message := 'deadline must be finite';
@@ -897,9 +901,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
-    v_available_at constant timestamptz := coalesce(
-        enqueue_workflow.run_at, v_now + enqueue_workflow.delay, v_now
-    );
+    v_available_at timestamptz;
     v_workflow_id text := enqueue_workflow.workflow_id;
     r_rival record;
 BEGIN
@@ -913,6 +915,9 @@ BEGIN
         enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
     );
 
+    v_available_at := coalesce(
+        enqueue_workflow.run_at, v_now + enqueue_workflow.delay, v_now
+    );
     IF v_workflow_id IS NULL THEN
         v_workflow_id := lockstep._generate_id(v_now);
     END IF;
@@ -1165,7 +1170,7 @@ BEGIN
     END IF;
 
     -- what was skipped above is still due: look past it, its holder deals with it
-    SELECT extract(EPOCH FROM least(
+    SELECT (extract(EPOCH FROM least(
         (
             SELECT min(w.available_at)
             FROM lockstep.workflow_status AS w
@@ -1178,7 +1183,7 @@ BEGIN
             WHERE w.deadline_at > v_now
                 AND w.completed_at IS NULL
         )
-    ) - v_now)
+    ) - v_now))::double precision
     INTO next_due_in;
 END
 $$;
@@ -1204,6 +1209,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
+    v_rival_id text;
     r_workflow record;
 BEGIN
     SELECT w.status, w.queue_name, w.deduplication_id
@@ -1220,6 +1226,21 @@ BEGIN
         RAISE EXCEPTION 'workflow "%" has ended: SUCCESS', resume_workflow.workflow_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Enqueue a new workflow to run it again.';
+    END IF;
+
+    SELECT w.workflow_id
+    INTO v_rival_id
+    FROM lockstep.workflow_status AS w
+    WHERE w.queue_name = r_workflow.queue_name
+        AND w.deduplication_id = r_workflow.deduplication_id
+        AND w.completed_at IS NULL;
+
+    IF FOUND THEN
+        RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
+            r_workflow.queue_name, r_workflow.deduplication_id
+            USING ERRCODE = 'unique_violation',
+                  DETAIL = format('It is workflow "%s".', v_rival_id),
+                  HINT = 'Resume this one when that one has ended.';
     END IF;
 
     DELETE FROM lockstep.operation_outputs AS o
@@ -1480,7 +1501,7 @@ BEGIN
             RETURNING w.queue_name
         )
 
-        SELECT count(*), array_agg(DISTINCT r.queue_name)
+        SELECT count(*)::int, array_agg(DISTINCT r.queue_name)
         INTO recovered_count, v_queues
         FROM recovered AS r;
 
@@ -1501,7 +1522,7 @@ BEGIN
     recovered_count := coalesce(recovered_count, 0);
 
     -- an executor that could not be dealt with now is looked at again in a second
-    SELECT extract(EPOCH FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)
+    SELECT extract(EPOCH FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)::double precision
     INTO next_expiry_in
     FROM lockstep.executor AS e;
 END
@@ -1550,7 +1571,8 @@ BEGIN
         lease_duration, expires_at
     )
     VALUES (
-        v_executor_id, register_executor.queues,
+        v_executor_id,
+        ARRAY(SELECT DISTINCT q.queue_name FROM unnest(register_executor.queues) AS q (queue_name)),
         coalesce(register_executor.workflow_names, '{}'), register_executor.app_version,
         register_executor.host, register_executor.pid, register_executor.client_version,
         register_executor.lease_duration,
@@ -1605,7 +1627,7 @@ BEGIN
         RETURNING w.queue_name
     )
 
-    SELECT count(*), array_agg(DISTINCT r.queue_name)
+    SELECT count(*)::int, array_agg(DISTINCT r.queue_name)
     INTO v_released_count, v_queues
     FROM released AS r;
 
@@ -1912,7 +1934,7 @@ COMMENT ON FUNCTION lockstep.get_event(text, text) IS
 -- receives: [{"workflow_id", "attempt", "step_id", "topic", "timeout": seconds
 -- or null}, …]. Returns for each step one of
 --   received   the message, consumed and recorded as the step's output;
---   timed_out  nothing came in time, recorded as an output of NULL;
+--   timed_out  nothing came in time, recorded as no output and 0 attempts;
 --   waiting    nothing yet; remaining has the seconds left, NULL for no timeout;
 --   lost       the executor had lost the workflow.
 -- The timeout runs from the first call, whatever crashes in between; a call
@@ -1958,14 +1980,14 @@ BEGIN
             CONTINUE;
         END IF;
 
-        SELECT o.output, o.started_at, o.completed_at, o.available_at
+        SELECT o.output, o.attempts, o.started_at, o.completed_at, o.available_at
         INTO r_step
         FROM lockstep.operation_outputs AS o
         WHERE o.workflow_id = r_receive.workflow_id
             AND o.step_id = r_receive.step_id;
 
         IF r_step.completed_at IS NOT NULL THEN
-            outcome := 'received';
+            outcome := CASE WHEN r_step.attempts = 0 THEN 'timed_out' ELSE 'received' END;
             message := r_step.output;
             RETURN NEXT;
             CONTINUE;
@@ -2005,14 +2027,15 @@ BEGIN
         END IF;
 
         INSERT INTO lockstep.operation_outputs AS o (
-            workflow_id, step_id, step_name, output, started_at, completed_at
+            workflow_id, step_id, step_name, output, attempts, started_at, completed_at
         )
         VALUES (
             r_receive.workflow_id, r_receive.step_id, 'receive', message,
+            CASE WHEN outcome = 'received' THEN 1 ELSE 0 END,
             coalesce(r_step.started_at, v_now), v_now
         )
         ON CONFLICT (workflow_id, step_id) DO UPDATE
-        SET output = excluded.output, attempts = 1, completed_at = excluded.completed_at;
+        SET output = excluded.output, attempts = excluded.attempts, completed_at = excluded.completed_at;
         RETURN NEXT;
     END LOOP;
 END
@@ -2327,7 +2350,7 @@ BEGIN
         RETURN ARRAY[]::tid[];
     END IF;
 
-    SELECT least(p_max_count, r_queue.concurrency - count(*))
+    SELECT least(p_max_count, r_queue.concurrency - count(*))::int
     INTO v_room
     FROM lockstep.workflow_status AS w
     WHERE w.status = 'PENDING'
@@ -2338,7 +2361,7 @@ BEGIN
     END IF;
 
     IF r_queue.partition_concurrency IS NULL THEN
-        v_candidates := ARRAY(
+        RETURN ARRAY(
             SELECT w.ctid
             FROM lockstep.workflow_status AS w
             WHERE w.queue_name = p_queue_name
@@ -2347,43 +2370,44 @@ BEGIN
                 AND (w.app_version IS NULL OR w.app_version = p_app_version)
             ORDER BY w.priority, w.available_at
             LIMIT v_room
+            FOR NO KEY UPDATE SKIP LOCKED
         );
-    ELSE
-        WITH running AS (
-            SELECT w.queue_partition_key, count(*) AS running_count
-            FROM lockstep.workflow_status AS w
-            WHERE w.status = 'PENDING'
-                AND w.queue_name = p_queue_name
-            GROUP BY w.queue_partition_key
-        ),
-
-        ready AS (
-            SELECT
-                w.ctid AS row_id, w.priority, w.available_at, w.queue_partition_key,
-                row_number() OVER (
-                    PARTITION BY w.queue_partition_key
-                    ORDER BY w.priority, w.available_at
-                ) AS place_in_partition
-            FROM lockstep.workflow_status AS w
-            WHERE w.queue_name = p_queue_name
-                AND w.status = 'ENQUEUED'
-                AND w.workflow_name = ANY (p_workflow_names)
-                AND (w.app_version IS NULL OR w.app_version = p_app_version)
-        ),
-
-        allowed AS (
-            SELECT r.row_id, r.priority, r.available_at
-            FROM ready AS r
-            LEFT JOIN running AS u ON u.queue_partition_key IS NOT DISTINCT FROM r.queue_partition_key
-            WHERE r.place_in_partition + coalesce(u.running_count, 0) <= r_queue.partition_concurrency
-            ORDER BY r.priority, r.available_at
-            LIMIT v_room
-        )
-
-        SELECT coalesce(array_agg(a.row_id), ARRAY[]::tid[])
-        INTO v_candidates
-        FROM allowed AS a;
     END IF;
+
+    WITH running AS (
+        SELECT w.queue_partition_key, count(*) AS running_count
+        FROM lockstep.workflow_status AS w
+        WHERE w.status = 'PENDING'
+            AND w.queue_name = p_queue_name
+        GROUP BY w.queue_partition_key
+    ),
+
+    ready AS (
+        SELECT
+            w.ctid AS row_id, w.priority, w.available_at, w.queue_partition_key,
+            row_number() OVER (
+                PARTITION BY w.queue_partition_key
+                ORDER BY w.priority, w.available_at
+            ) AS place_in_partition
+        FROM lockstep.workflow_status AS w
+        WHERE w.queue_name = p_queue_name
+            AND w.status = 'ENQUEUED'
+            AND w.workflow_name = ANY (p_workflow_names)
+            AND (w.app_version IS NULL OR w.app_version = p_app_version)
+    ),
+
+    allowed AS (
+        SELECT r.row_id, r.priority, r.available_at
+        FROM ready AS r
+        LEFT JOIN running AS u ON u.queue_partition_key IS NOT DISTINCT FROM r.queue_partition_key
+        WHERE r.place_in_partition + coalesce(u.running_count, 0) <= r_queue.partition_concurrency
+        ORDER BY r.priority, r.available_at
+        LIMIT v_room
+    )
+
+    SELECT coalesce(array_agg(a.row_id), ARRAY[]::tid[])
+    INTO v_candidates
+    FROM allowed AS a;
 
     RETURN ARRAY(
         SELECT w.ctid

@@ -10,7 +10,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_microseconds constant bigint := extract(EPOCH FROM p_at) * 1000000;
+    v_microseconds constant bigint := (extract(EPOCH FROM p_at) * 1000000)::bigint;
     v_milliseconds constant text := lpad(to_hex(v_microseconds / 1000), 12, '0');
     v_fraction constant text := lpad(to_hex((v_microseconds % 1000) * 4096 / 1000), 3, '0');
 BEGIN

@@ -69,14 +69,17 @@ BEGIN
     ELSIF p_delay < interval '0' THEN
         v_message := format('delay must not be negative, not %s', p_delay);
         v_hint := 'Leave it out to start at once.';
+    ELSIF p_delay > interval '1000 years' THEN
+        v_message := 'delay must be at most 1000 years';
+        v_hint := 'Leave it out to start at once.';
     ELSIF NOT isfinite(p_delay) OR NOT isfinite(p_run_at) THEN
         v_message := format('%s must be finite', CASE WHEN p_run_at IS NULL THEN 'delay' ELSE 'run_at' END);
         v_hint := 'Pass the moment at which the workflow may start.';
     ELSIF p_timeout IS NOT NULL AND p_deadline IS NOT NULL THEN
         v_message := 'timeout and deadline exclude each other';
         v_hint := 'Pass timeout to limit the time from the first start, deadline to name a moment.';
-    ELSIF p_timeout <= interval '0' OR NOT isfinite(p_timeout) THEN
-        v_message := format('timeout must be positive and finite, not %s', p_timeout);
+    ELSIF p_timeout <= interval '0' OR p_timeout > interval '1000 years' THEN
+        v_message := format('timeout must be positive and at most 1000 years, not %s', p_timeout);
         v_hint := 'Leave it out for no limit.';
     ELSIF NOT isfinite(p_deadline) THEN
         v_message := 'deadline must be finite';

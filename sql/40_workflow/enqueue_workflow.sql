@@ -33,9 +33,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
-    v_available_at constant timestamptz := coalesce(
-        enqueue_workflow.run_at, v_now + enqueue_workflow.delay, v_now
-    );
+    v_available_at timestamptz;
     v_workflow_id text := enqueue_workflow.workflow_id;
     r_rival record;
 BEGIN
@@ -49,6 +47,9 @@ BEGIN
         enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
     );
 
+    v_available_at := coalesce(
+        enqueue_workflow.run_at, v_now + enqueue_workflow.delay, v_now
+    );
     IF v_workflow_id IS NULL THEN
         v_workflow_id := lockstep._generate_id(v_now);
     END IF;

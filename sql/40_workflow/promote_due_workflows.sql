@@ -76,7 +76,7 @@ BEGIN
     END IF;
 
     -- what was skipped above is still due: look past it, its holder deals with it
-    SELECT extract(EPOCH FROM least(
+    SELECT (extract(EPOCH FROM least(
         (
             SELECT min(w.available_at)
             FROM lockstep.workflow_status AS w
@@ -89,7 +89,7 @@ BEGIN
             WHERE w.deadline_at > v_now
                 AND w.completed_at IS NULL
         )
-    ) - v_now)
+    ) - v_now))::double precision
     INTO next_due_in;
 END
 $$;

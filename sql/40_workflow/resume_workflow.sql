@@ -15,6 +15,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
+    v_rival_id text;
     r_workflow record;
 BEGIN
     SELECT w.status, w.queue_name, w.deduplication_id
@@ -31,6 +32,21 @@ BEGIN
         RAISE EXCEPTION 'workflow "%" has ended: SUCCESS', resume_workflow.workflow_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Enqueue a new workflow to run it again.';
+    END IF;
+
+    SELECT w.workflow_id
+    INTO v_rival_id
+    FROM lockstep.workflow_status AS w
+    WHERE w.queue_name = r_workflow.queue_name
+        AND w.deduplication_id = r_workflow.deduplication_id
+        AND w.completed_at IS NULL;
+
+    IF FOUND THEN
+        RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
+            r_workflow.queue_name, r_workflow.deduplication_id
+            USING ERRCODE = 'unique_violation',
+                  DETAIL = format('It is workflow "%s".', v_rival_id),
+                  HINT = 'Resume this one when that one has ended.';
     END IF;
 
     DELETE FROM lockstep.operation_outputs AS o

@@ -72,7 +72,7 @@ BEGIN
             RETURNING w.queue_name
         )
 
-        SELECT count(*), array_agg(DISTINCT r.queue_name)
+        SELECT count(*)::int, array_agg(DISTINCT r.queue_name)
         INTO recovered_count, v_queues
         FROM recovered AS r;
 
@@ -93,7 +93,7 @@ BEGIN
     recovered_count := coalesce(recovered_count, 0);
 
     -- an executor that could not be dealt with now is looked at again in a second
-    SELECT extract(EPOCH FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)
+    SELECT extract(EPOCH FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)::double precision
     INTO next_expiry_in
     FROM lockstep.executor AS e;
 END

@@ -37,7 +37,8 @@ BEGIN
         lease_duration, expires_at
     )
     VALUES (
-        v_executor_id, register_executor.queues,
+        v_executor_id,
+        ARRAY(SELECT DISTINCT q.queue_name FROM unnest(register_executor.queues) AS q (queue_name)),
         coalesce(register_executor.workflow_names, '{}'), register_executor.app_version,
         register_executor.host, register_executor.pid, register_executor.client_version,
         register_executor.lease_duration,

@@ -38,7 +38,7 @@ BEGIN
         RETURNING w.queue_name
     )
 
-    SELECT count(*), array_agg(DISTINCT r.queue_name)
+    SELECT count(*)::int, array_agg(DISTINCT r.queue_name)
     INTO v_released_count, v_queues
     FROM released AS r;
 

@@ -3,7 +3,7 @@
 -- receives: [{"workflow_id", "attempt", "step_id", "topic", "timeout": seconds
 -- or null}, …]. Returns for each step one of
 --   received   the message, consumed and recorded as the step's output;
---   timed_out  nothing came in time, recorded as an output of NULL;
+--   timed_out  nothing came in time, recorded as no output and 0 attempts;
 --   waiting    nothing yet; remaining has the seconds left, NULL for no timeout;
 --   lost       the executor had lost the workflow.
 -- The timeout runs from the first call, whatever crashes in between; a call
@@ -49,14 +49,14 @@ BEGIN
             CONTINUE;
         END IF;
 
-        SELECT o.output, o.started_at, o.completed_at, o.available_at
+        SELECT o.output, o.attempts, o.started_at, o.completed_at, o.available_at
         INTO r_step
         FROM lockstep.operation_outputs AS o
         WHERE o.workflow_id = r_receive.workflow_id
             AND o.step_id = r_receive.step_id;
 
         IF r_step.completed_at IS NOT NULL THEN
-            outcome := 'received';
+            outcome := CASE WHEN r_step.attempts = 0 THEN 'timed_out' ELSE 'received' END;
             message := r_step.output;
             RETURN NEXT;
             CONTINUE;
@@ -96,14 +96,15 @@ BEGIN
         END IF;
 
         INSERT INTO lockstep.operation_outputs AS o (
-            workflow_id, step_id, step_name, output, started_at, completed_at
+            workflow_id, step_id, step_name, output, attempts, started_at, completed_at
         )
         VALUES (
             r_receive.workflow_id, r_receive.step_id, 'receive', message,
+            CASE WHEN outcome = 'received' THEN 1 ELSE 0 END,
             coalesce(r_step.started_at, v_now), v_now
         )
         ON CONFLICT (workflow_id, step_id) DO UPDATE
-        SET output = excluded.output, attempts = 1, completed_at = excluded.completed_at;
+        SET output = excluded.output, attempts = excluded.attempts, completed_at = excluded.completed_at;
         RETURN NEXT;
     END LOOP;
 END

@@ -29,7 +29,7 @@ BEGIN
         RETURN ARRAY[]::tid[];
     END IF;
 
-    SELECT least(p_max_count, r_queue.concurrency - count(*))
+    SELECT least(p_max_count, r_queue.concurrency - count(*))::int
     INTO v_room
     FROM lockstep.workflow_status AS w
     WHERE w.status = 'PENDING'
@@ -40,7 +40,7 @@ BEGIN
     END IF;
 
     IF r_queue.partition_concurrency IS NULL THEN
-        v_candidates := ARRAY(
+        RETURN ARRAY(
             SELECT w.ctid
             FROM lockstep.workflow_status AS w
             WHERE w.queue_name = p_queue_name
@@ -49,43 +49,44 @@ BEGIN
                 AND (w.app_version IS NULL OR w.app_version = p_app_version)
             ORDER BY w.priority, w.available_at
             LIMIT v_room
+            FOR NO KEY UPDATE SKIP LOCKED
         );
-    ELSE
-        WITH running AS (
-            SELECT w.queue_partition_key, count(*) AS running_count
-            FROM lockstep.workflow_status AS w
-            WHERE w.status = 'PENDING'
-                AND w.queue_name = p_queue_name
-            GROUP BY w.queue_partition_key
-        ),
-
-        ready AS (
-            SELECT
-                w.ctid AS row_id, w.priority, w.available_at, w.queue_partition_key,
-                row_number() OVER (
-                    PARTITION BY w.queue_partition_key
-                    ORDER BY w.priority, w.available_at
-                ) AS place_in_partition
-            FROM lockstep.workflow_status AS w
-            WHERE w.queue_name = p_queue_name
-                AND w.status = 'ENQUEUED'
-                AND w.workflow_name = ANY (p_workflow_names)
-                AND (w.app_version IS NULL OR w.app_version = p_app_version)
-        ),
-
-        allowed AS (
-            SELECT r.row_id, r.priority, r.available_at
-            FROM ready AS r
-            LEFT JOIN running AS u ON u.queue_partition_key IS NOT DISTINCT FROM r.queue_partition_key
-            WHERE r.place_in_partition + coalesce(u.running_count, 0) <= r_queue.partition_concurrency
-            ORDER BY r.priority, r.available_at
-            LIMIT v_room
-        )
-
-        SELECT coalesce(array_agg(a.row_id), ARRAY[]::tid[])
-        INTO v_candidates
-        FROM allowed AS a;
     END IF;
+
+    WITH running AS (
+        SELECT w.queue_partition_key, count(*) AS running_count
+        FROM lockstep.workflow_status AS w
+        WHERE w.status = 'PENDING'
+            AND w.queue_name = p_queue_name
+        GROUP BY w.queue_partition_key
+    ),
+
+    ready AS (
+        SELECT
+            w.ctid AS row_id, w.priority, w.available_at, w.queue_partition_key,
+            row_number() OVER (
+                PARTITION BY w.queue_partition_key
+                ORDER BY w.priority, w.available_at
+            ) AS place_in_partition
+        FROM lockstep.workflow_status AS w
+        WHERE w.queue_name = p_queue_name
+            AND w.status = 'ENQUEUED'
+            AND w.workflow_name = ANY (p_workflow_names)
+            AND (w.app_version IS NULL OR w.app_version = p_app_version)
+    ),
+
+    allowed AS (
+        SELECT r.row_id, r.priority, r.available_at
+        FROM ready AS r
+        LEFT JOIN running AS u ON u.queue_partition_key IS NOT DISTINCT FROM r.queue_partition_key
+        WHERE r.place_in_partition + coalesce(u.running_count, 0) <= r_queue.partition_concurrency
+        ORDER BY r.priority, r.available_at
+        LIMIT v_room
+    )
+
+    SELECT coalesce(array_agg(a.row_id), ARRAY[]::tid[])
+    INTO v_candidates
+    FROM allowed AS a;
 
     RETURN ARRAY(
         SELECT w.ctid
