@@ -449,10 +449,13 @@ COMMENT ON COLUMN lockstep.executor.registered_at IS
 COMMENT ON COLUMN lockstep.executor.expires_at IS
     'End of the lease unless a heartbeat extends it; -infinity once declared dead.';
 
--- sql/30_internal/check_enqueue_arguments.sql
+-- sql/30_internal/enqueue_problem.sql
 
--- Refuses arguments that enqueue_workflow() cannot take, naming the argument.
-CREATE FUNCTION lockstep._check_enqueue_arguments(
+-- Finds what enqueue_workflow() cannot take: NULL, or message, detail and hint.
+--
+-- Returns instead of raising, so that the error comes from the function that
+-- the user called, without a page of context.
+CREATE FUNCTION lockstep._enqueue_problem(
     p_workflow_name text,
     p_queue_name text,
     p_positional_args jsonb,
@@ -470,86 +473,88 @@ CREATE FUNCTION lockstep._check_enqueue_arguments(
     p_app_version text,
     p_headers jsonb
 )
-RETURNS void
+RETURNS text[]
 LANGUAGE plpgsql
+STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_message text;
+    v_detail text;
     v_hint text;
 BEGIN
     IF p_workflow_name IS NULL OR btrim(p_workflow_name) = '' OR length(p_workflow_name) > 512 THEN
-        PERFORM lockstep._refuse_name('workflow_name', p_workflow_name);
-    END IF;
-    IF p_queue_name IS NULL OR btrim(p_queue_name) = '' OR length(p_queue_name) > 512 THEN
-        PERFORM lockstep._refuse_name('queue_name', p_queue_name);
-    END IF;
-    IF btrim(p_workflow_id) = '' OR length(p_workflow_id) > 512 THEN
-        PERFORM lockstep._refuse_name('workflow_id', p_workflow_id);
-    END IF;
-    IF btrim(p_deduplication_id) = '' OR length(p_deduplication_id) > 512 THEN
-        PERFORM lockstep._refuse_name('deduplication_id', p_deduplication_id);
-    END IF;
-    IF btrim(p_queue_partition_key) = '' OR length(p_queue_partition_key) > 512 THEN
-        PERFORM lockstep._refuse_name('queue_partition_key', p_queue_partition_key);
-    END IF;
-    IF btrim(p_app_version) = '' OR length(p_app_version) > 512 THEN
-        PERFORM lockstep._refuse_name('app_version', p_app_version);
-    END IF;
-
-    IF p_positional_args IS NULL OR jsonb_typeof(p_positional_args) <> 'array' THEN
-        v_message := 'positional_args must be a JSON array, not '
-            || coalesce(jsonb_typeof(p_positional_args), 'null');
+        RETURN lockstep._name_problem('workflow_name', p_workflow_name);
+    ELSIF p_queue_name IS NULL OR btrim(p_queue_name) = '' OR length(p_queue_name) > 512 THEN
+        RETURN lockstep._name_problem('queue_name', p_queue_name);
+    ELSIF btrim(p_workflow_id) = '' OR length(p_workflow_id) > 512 THEN
+        RETURN lockstep._name_problem('workflow_id', p_workflow_id);
+    ELSIF btrim(p_deduplication_id) = '' OR length(p_deduplication_id) > 512 THEN
+        RETURN lockstep._name_problem('deduplication_id', p_deduplication_id);
+    ELSIF btrim(p_queue_partition_key) = '' OR length(p_queue_partition_key) > 512 THEN
+        RETURN lockstep._name_problem('queue_partition_key', p_queue_partition_key);
+    ELSIF btrim(p_app_version) = '' OR length(p_app_version) > 512 THEN
+        RETURN lockstep._name_problem('app_version', p_app_version);
+    ELSIF p_positional_args IS NULL OR jsonb_typeof(p_positional_args) <> 'array' THEN
+        v_message := 'positional_args must be a JSON array';
+        v_detail := format('It is %s.', coalesce(jsonb_typeof(p_positional_args), 'null'));
         v_hint := 'Pass one element per argument, for example jsonb_build_array(1, ''two'').';
     ELSIF p_named_args IS NULL OR jsonb_typeof(p_named_args) <> 'object' THEN
-        v_message := 'named_args must be a JSON object, not ' || coalesce(jsonb_typeof(p_named_args), 'null');
+        v_message := 'named_args must be a JSON object';
+        v_detail := format('It is %s.', coalesce(jsonb_typeof(p_named_args), 'null'));
         v_hint := 'Pass one key per argument, for example jsonb_build_object(''order_id'', 1).';
     ELSIF jsonb_typeof(p_headers) <> 'object' THEN
-        v_message := format('headers must be a JSON object, not %s', jsonb_typeof(p_headers));
+        v_message := 'headers must be a JSON object';
+        v_detail := format('It is %s.', jsonb_typeof(p_headers));
         v_hint := 'Pass one key per header, or null.';
     ELSIF p_on_duplicate IS NULL OR p_on_duplicate NOT IN ('raise', 'return') THEN
-        v_message := 'on_duplicate must be ''raise'' or ''return'', not ' || quote_nullable(p_on_duplicate);
+        v_message := 'on_duplicate must be ''raise'' or ''return''';
+        v_detail := format('It is %s.', quote_nullable(left(p_on_duplicate, 40)));
         v_hint := '''return'' gives the id of the unfinished workflow with the same deduplication_id.';
     ELSIF p_priority IS NULL OR p_priority < 0 THEN
-        v_message := format('priority must be 0 or greater, not %s', coalesce(p_priority::text, 'null'));
+        v_message := 'priority must be 0 or greater';
+        v_detail := format('It is %s.', coalesce(p_priority::text, 'null'));
         v_hint := '0 runs first, then 1, 2 and so on.';
     ELSIF p_max_attempts < 1 THEN
-        v_message := format('max_attempts must be 1 or greater, not %s', p_max_attempts);
+        v_message := 'max_attempts must be 1 or greater';
+        v_detail := format('It is %s.', p_max_attempts);
         v_hint := 'It counts executions; leave it out for the default.';
     ELSIF p_delay IS NOT NULL AND p_run_at IS NOT NULL THEN
         v_message := 'delay and run_at exclude each other';
+        v_detail := format('They are %s and %s.', p_delay, p_run_at);
         v_hint := 'Pass delay to start after a while, run_at to start at a time.';
-    ELSIF p_delay < interval '0' THEN
-        v_message := format('delay must not be negative, not %s', p_delay);
+    ELSIF p_delay NOT BETWEEN interval '0' AND interval '1000 years' THEN
+        v_message := 'delay must not be negative, nor over 1000 years';
+        v_detail := format('It is %s.', p_delay);
         v_hint := 'Leave it out to start at once.';
-    ELSIF p_delay > interval '1000 years' THEN
-        v_message := 'delay must be at most 1000 years';
+    ELSIF NOT isfinite(p_run_at) THEN
+        v_message := 'run_at must be finite';
+        v_detail := format('It is %s.', p_run_at);
         v_hint := 'Leave it out to start at once.';
-    ELSIF NOT isfinite(p_delay) OR NOT isfinite(p_run_at) THEN
-        v_message := format('%s must be finite', CASE WHEN p_run_at IS NULL THEN 'delay' ELSE 'run_at' END);
-        v_hint := 'Pass the moment at which the workflow may start.';
     ELSIF p_timeout IS NOT NULL AND p_deadline IS NOT NULL THEN
         v_message := 'timeout and deadline exclude each other';
+        v_detail := format('They are %s and %s.', p_timeout, p_deadline);
         v_hint := 'Pass timeout to limit the time from the first start, deadline to name a moment.';
     ELSIF p_timeout <= interval '0' OR p_timeout > interval '1000 years' THEN
-        v_message := format('timeout must be positive and at most 1000 years, not %s', p_timeout);
+        v_message := 'timeout must be positive, and at most 1000 years';
+        v_detail := format('It is %s.', p_timeout);
         v_hint := 'Leave it out for no limit.';
     ELSIF NOT isfinite(p_deadline) THEN
         v_message := 'deadline must be finite';
+        v_detail := format('It is %s.', p_deadline);
         v_hint := 'Leave it out for no limit.';
     ELSE
-        RETURN;
+        RETURN NULL;
     END IF;
 
-    RAISE EXCEPTION '%', v_message
-        USING ERRCODE = 'invalid_parameter_value', HINT = v_hint;
+    RETURN ARRAY[v_message, v_detail, v_hint];
 END
 $$;
-COMMENT ON FUNCTION lockstep._check_enqueue_arguments(
+COMMENT ON FUNCTION lockstep._enqueue_problem(
     text, text, jsonb, jsonb, text, text, text, int, text,
     interval, timestamptz, interval, timestamptz, int, text, jsonb
 ) IS
-    'Refuses arguments that enqueue_workflow() cannot take.';
+    'Finds what enqueue_workflow() cannot take: NULL, or message, detail and hint.';
 
 -- sql/30_internal/error_document.sql
 
@@ -616,6 +621,33 @@ END;
 COMMENT ON FUNCTION lockstep._is_held(text, text, int) IS
     'Tells whether an executor still runs this attempt of a workflow.';
 
+-- sql/30_internal/name_problem.sql
+
+-- Says what is wrong with a name or id that is missing, blank or too long: message,
+-- detail and hint of the error.
+--
+-- Public functions test their arguments inline and come here only to fail.
+CREATE FUNCTION lockstep._name_problem(p_argument text, p_value text)
+RETURNS text[]
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY[
+        format('%s must have 1 to 512 characters', p_argument),
+        CASE
+            WHEN p_value IS NULL THEN 'It is null.'
+            WHEN btrim(p_value) = '' THEN 'It is empty or blank.'
+            ELSE format('It has %s characters and begins with "%s".', length(p_value), left(p_value, 40))
+        END,
+        format('Pass a shorter or non-blank text as %s.', p_argument)
+    ];
+END
+$$;
+COMMENT ON FUNCTION lockstep._name_problem(text, text) IS
+    'Says what is wrong with a name or id: message, detail and hint.';
+
 -- sql/30_internal/recorded_steps.sql
 
 -- Lists the recorded steps of a workflow as replay reads them.
@@ -645,30 +677,6 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION lockstep._recorded_steps(text) IS
     'Lists the recorded steps of a workflow as replay reads them.';
-
--- sql/30_internal/refuse_name.sql
-
--- Raises the error for a name or id that is missing, blank or too long.
---
--- Public functions test their arguments inline and come here only to fail.
-CREATE FUNCTION lockstep._refuse_name(p_argument text, p_value text)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RAISE EXCEPTION '% must have 1 to 512 characters', p_argument
-        USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = CASE
-                  WHEN p_value IS NULL THEN 'It is null.'
-                  WHEN btrim(p_value) = '' THEN 'It is empty or blank.'
-                  ELSE format('It has %s characters and begins with "%s".', length(p_value), left(p_value, 40))
-              END,
-              HINT = format('Pass a shorter or non-blank text as %s.', p_argument);
-END
-$$;
-COMMENT ON FUNCTION lockstep._refuse_name(text, text) IS
-    'Raises the error for a name or id that is missing, blank or too long.';
 
 -- sql/30_internal/refuse_unknown_workflow.sql
 
@@ -903,9 +911,10 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_available_at timestamptz;
     v_workflow_id text := enqueue_workflow.workflow_id;
+    v_problem text[];
     r_rival record;
 BEGIN
-    PERFORM lockstep._check_enqueue_arguments(
+    v_problem := lockstep._enqueue_problem(
         enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
         enqueue_workflow.positional_args, enqueue_workflow.named_args,
         enqueue_workflow.workflow_id, enqueue_workflow.deduplication_id,
@@ -914,6 +923,10 @@ BEGIN
         enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
         enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
     );
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
 
     v_available_at := coalesce(
         enqueue_workflow.run_at, v_now + enqueue_workflow.delay, v_now
@@ -2071,20 +2084,25 @@ AS $$
 DECLARE
     v_message_id text;
     v_topic constant text := coalesce(send_message.topic, '');
+    v_problem text[];
     r_workflow record;
 BEGIN
     IF send_message.destination_id IS NULL
         OR btrim(send_message.destination_id) = '' OR length(send_message.destination_id) > 512
     THEN
-        PERFORM lockstep._refuse_name('destination_id', send_message.destination_id);
+        v_problem := lockstep._name_problem('destination_id', send_message.destination_id);
     ELSIF btrim(send_message.topic) = '' OR length(send_message.topic) > 512 THEN
-        PERFORM lockstep._refuse_name('topic', send_message.topic);
+        v_problem := lockstep._name_problem('topic', send_message.topic);
     ELSIF btrim(send_message.idempotency_key) = '' OR length(send_message.idempotency_key) > 512 THEN
-        PERFORM lockstep._refuse_name('idempotency_key', send_message.idempotency_key);
+        v_problem := lockstep._name_problem('idempotency_key', send_message.idempotency_key);
     ELSIF send_message.message IS NULL THEN
-        RAISE EXCEPTION 'message must not be null'
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Pass ''null''::jsonb to send a JSON null.';
+        v_problem := ARRAY[
+            'message must not be null', 'It is null.', 'Pass ''null''::jsonb to send a JSON null.'
+        ];
+    END IF;
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
     END IF;
 
     SELECT w.queue_name, w.waiting_for
@@ -2269,15 +2287,26 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+    v_problem text[];
 BEGIN
     IF create_queue.queue_name IS NULL
         OR btrim(create_queue.queue_name) = '' OR length(create_queue.queue_name) > 512
     THEN
-        PERFORM lockstep._refuse_name('queue_name', create_queue.queue_name);
+        v_problem := lockstep._name_problem('queue_name', create_queue.queue_name);
     ELSIF least(create_queue.concurrency, create_queue.partition_concurrency) < 1 THEN
-        RAISE EXCEPTION 'concurrency and partition_concurrency must be 1 or greater'
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Leave a limit out for none; pause_queue() stops a queue.';
+        v_problem := ARRAY[
+            'concurrency and partition_concurrency must be 1 or greater',
+            format(
+                'They are %s and %s.', coalesce(create_queue.concurrency::text, 'null'),
+                coalesce(create_queue.partition_concurrency::text, 'null')
+            ),
+            'Leave a limit out for none; pause_queue() stops a queue.'
+        ];
+    END IF;
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
     END IF;
 
     INSERT INTO lockstep.queue (queue_name, concurrency, partition_concurrency)
@@ -2301,11 +2330,15 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+    v_problem text[];
 BEGIN
     IF pause_queue.queue_name IS NULL
         OR btrim(pause_queue.queue_name) = '' OR length(pause_queue.queue_name) > 512
     THEN
-        PERFORM lockstep._refuse_name('queue_name', pause_queue.queue_name);
+        v_problem := lockstep._name_problem('queue_name', pause_queue.queue_name);
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
     END IF;
 
     INSERT INTO lockstep.queue (queue_name, is_paused)

@@ -35,9 +35,10 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_available_at timestamptz;
     v_workflow_id text := enqueue_workflow.workflow_id;
+    v_problem text[];
     r_rival record;
 BEGIN
-    PERFORM lockstep._check_enqueue_arguments(
+    v_problem := lockstep._enqueue_problem(
         enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
         enqueue_workflow.positional_args, enqueue_workflow.named_args,
         enqueue_workflow.workflow_id, enqueue_workflow.deduplication_id,
@@ -46,6 +47,10 @@ BEGIN
         enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
         enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
     );
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
 
     v_available_at := coalesce(
         enqueue_workflow.run_at, v_now + enqueue_workflow.delay, v_now

@@ -24,20 +24,25 @@ AS $$
 DECLARE
     v_message_id text;
     v_topic constant text := coalesce(send_message.topic, '');
+    v_problem text[];
     r_workflow record;
 BEGIN
     IF send_message.destination_id IS NULL
         OR btrim(send_message.destination_id) = '' OR length(send_message.destination_id) > 512
     THEN
-        PERFORM lockstep._refuse_name('destination_id', send_message.destination_id);
+        v_problem := lockstep._name_problem('destination_id', send_message.destination_id);
     ELSIF btrim(send_message.topic) = '' OR length(send_message.topic) > 512 THEN
-        PERFORM lockstep._refuse_name('topic', send_message.topic);
+        v_problem := lockstep._name_problem('topic', send_message.topic);
     ELSIF btrim(send_message.idempotency_key) = '' OR length(send_message.idempotency_key) > 512 THEN
-        PERFORM lockstep._refuse_name('idempotency_key', send_message.idempotency_key);
+        v_problem := lockstep._name_problem('idempotency_key', send_message.idempotency_key);
     ELSIF send_message.message IS NULL THEN
-        RAISE EXCEPTION 'message must not be null'
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Pass ''null''::jsonb to send a JSON null.';
+        v_problem := ARRAY[
+            'message must not be null', 'It is null.', 'Pass ''null''::jsonb to send a JSON null.'
+        ];
+    END IF;
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
     END IF;
 
     SELECT w.queue_name, w.waiting_for

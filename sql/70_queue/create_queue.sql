@@ -15,15 +15,26 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+    v_problem text[];
 BEGIN
     IF create_queue.queue_name IS NULL
         OR btrim(create_queue.queue_name) = '' OR length(create_queue.queue_name) > 512
     THEN
-        PERFORM lockstep._refuse_name('queue_name', create_queue.queue_name);
+        v_problem := lockstep._name_problem('queue_name', create_queue.queue_name);
     ELSIF least(create_queue.concurrency, create_queue.partition_concurrency) < 1 THEN
-        RAISE EXCEPTION 'concurrency and partition_concurrency must be 1 or greater'
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Leave a limit out for none; pause_queue() stops a queue.';
+        v_problem := ARRAY[
+            'concurrency and partition_concurrency must be 1 or greater',
+            format(
+                'They are %s and %s.', coalesce(create_queue.concurrency::text, 'null'),
+                coalesce(create_queue.partition_concurrency::text, 'null')
+            ),
+            'Leave a limit out for none; pause_queue() stops a queue.'
+        ];
+    END IF;
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
     END IF;
 
     INSERT INTO lockstep.queue (queue_name, concurrency, partition_concurrency)

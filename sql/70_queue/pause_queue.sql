@@ -6,11 +6,15 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+    v_problem text[];
 BEGIN
     IF pause_queue.queue_name IS NULL
         OR btrim(pause_queue.queue_name) = '' OR length(pause_queue.queue_name) > 512
     THEN
-        PERFORM lockstep._refuse_name('queue_name', pause_queue.queue_name);
+        v_problem := lockstep._name_problem('queue_name', pause_queue.queue_name);
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
     END IF;
 
     INSERT INTO lockstep.queue (queue_name, is_paused)
