@@ -806,6 +806,10 @@ DECLARE
 BEGIN
     PERFORM lockstep._hold_executor(claim_workflows.executor_id);
 
+    IF claim_workflows.max_count IS NULL OR claim_workflows.max_count < 1 THEN
+        RETURN;  -- LIMIT NULL would claim everything
+    END IF;
+
     SELECT e.queues, e.workflow_names, e.app_version
     INTO r_executor
     FROM lockstep.executor AS e
@@ -1111,8 +1115,8 @@ COMMENT ON FUNCTION lockstep.get_workflow(text) IS
 -- time and returns how many, with the seconds until the next falls due: 0 when
 -- there is more to do now, NULL when nothing is scheduled.
 --
--- Lock order: workflow rows, skipping locked ones; whoever holds one of them
--- is about to change its status anyway.
+-- Lock order: workflow rows, skipping locked ones; those are looked at again in
+-- a second.
 CREATE FUNCTION lockstep.promote_due_workflows(
     max_count int DEFAULT 1000,
     OUT promoted_count int,
@@ -1182,7 +1186,6 @@ BEGIN
         RETURN;
     END IF;
 
-    -- what was skipped above is still due: look past it, its holder deals with it
     SELECT (extract(EPOCH FROM least(
         (
             SELECT min(w.available_at)
@@ -1195,7 +1198,21 @@ BEGIN
             FROM lockstep.workflow_status AS w
             WHERE w.deadline_at > v_now
                 AND w.completed_at IS NULL
-        )
+        ),
+        -- what was skipped above is still due, and its holder may yet roll back
+        CASE
+            WHEN EXISTS (
+                SELECT
+                FROM lockstep.workflow_status AS w
+                WHERE w.status IN ('DELAYED', 'WAITING')
+                    AND w.available_at <= v_now
+            ) OR EXISTS (
+                SELECT
+                FROM lockstep.workflow_status AS w
+                WHERE w.deadline_at <= v_now
+                    AND w.completed_at IS NULL
+            ) THEN v_now + interval '1 s'
+        END
     ) - v_now))::double precision
     INTO next_due_in;
 END
@@ -1366,7 +1383,10 @@ BEGIN
                 WHEN cardinality(r_suspension.topics) > 0
                     THEN ARRAY(SELECT 'message:' || t.topic FROM unnest(r_suspension.topics) AS t (topic))
             END,
-            available_at = v_available_at,
+            available_at = CASE
+                WHEN cardinality(r_suspension.topics) = 0 THEN coalesce(v_available_at, clock_timestamp())
+                ELSE v_available_at
+            END,
             executor_id = NULL,
             attempts = w.attempts - 1
         WHERE w.workflow_id = r_suspension.workflow_id;
@@ -2511,6 +2531,8 @@ DECLARE
     v_suspensions json;
     v_claimed json;
 BEGIN
+    PERFORM lockstep._hold_executor(advance_workflows.executor_id);
+
     IF advance_workflows.changes ? 'steps' THEN
         v_lost := v_lost || ARRAY(
             SELECT lockstep.record_steps(advance_workflows.executor_id, advance_workflows.changes -> 'steps')
@@ -2668,11 +2690,13 @@ COMMENT ON FUNCTION lockstep._capabilities() IS
 --
 -- client enqueues, sends and reads results through functions, and touches no
 -- table; worker is client plus the worker protocol; viewer may SELECT from
--- every table and view; admin is all of it. An admin that is not the
--- extension's owner can use what it was granted but not grant it on.
+-- every table and view; admin is all of it, and may grant it on. The grants are
+-- the owner's: a SECURITY DEFINER function, whose only texts are a role that
+-- exists, quoted, and the names of our own functions.
 CREATE FUNCTION lockstep.grant_usage(role name, capability text)
 RETURNS void
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

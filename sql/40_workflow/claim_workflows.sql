@@ -35,6 +35,10 @@ DECLARE
 BEGIN
     PERFORM lockstep._hold_executor(claim_workflows.executor_id);
 
+    IF claim_workflows.max_count IS NULL OR claim_workflows.max_count < 1 THEN
+        RETURN;  -- LIMIT NULL would claim everything
+    END IF;
+
     SELECT e.queues, e.workflow_names, e.app_version
     INTO r_executor
     FROM lockstep.executor AS e

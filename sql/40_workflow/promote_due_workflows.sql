@@ -4,8 +4,8 @@
 -- time and returns how many, with the seconds until the next falls due: 0 when
 -- there is more to do now, NULL when nothing is scheduled.
 --
--- Lock order: workflow rows, skipping locked ones; whoever holds one of them
--- is about to change its status anyway.
+-- Lock order: workflow rows, skipping locked ones; those are looked at again in
+-- a second.
 CREATE OR REPLACE FUNCTION lockstep.promote_due_workflows(
     max_count int DEFAULT 1000,
     OUT promoted_count int,
@@ -75,7 +75,6 @@ BEGIN
         RETURN;
     END IF;
 
-    -- what was skipped above is still due: look past it, its holder deals with it
     SELECT (extract(EPOCH FROM least(
         (
             SELECT min(w.available_at)
@@ -88,7 +87,21 @@ BEGIN
             FROM lockstep.workflow_status AS w
             WHERE w.deadline_at > v_now
                 AND w.completed_at IS NULL
-        )
+        ),
+        -- what was skipped above is still due, and its holder may yet roll back
+        CASE
+            WHEN EXISTS (
+                SELECT
+                FROM lockstep.workflow_status AS w
+                WHERE w.status IN ('DELAYED', 'WAITING')
+                    AND w.available_at <= v_now
+            ) OR EXISTS (
+                SELECT
+                FROM lockstep.workflow_status AS w
+                WHERE w.deadline_at <= v_now
+                    AND w.completed_at IS NULL
+            ) THEN v_now + interval '1 s'
+        END
     ) - v_now))::double precision
     INTO next_due_in;
 END

@@ -76,7 +76,10 @@ BEGIN
                 WHEN cardinality(r_suspension.topics) > 0
                     THEN ARRAY(SELECT 'message:' || t.topic FROM unnest(r_suspension.topics) AS t (topic))
             END,
-            available_at = v_available_at,
+            available_at = CASE
+                WHEN cardinality(r_suspension.topics) = 0 THEN coalesce(v_available_at, clock_timestamp())
+                ELSE v_available_at
+            END,
             executor_id = NULL,
             attempts = w.attempts - 1
         WHERE w.workflow_id = r_suspension.workflow_id;

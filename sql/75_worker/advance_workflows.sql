@@ -27,6 +27,8 @@ DECLARE
     v_suspensions json;
     v_claimed json;
 BEGIN
+    PERFORM lockstep._hold_executor(advance_workflows.executor_id);
+
     IF advance_workflows.changes ? 'steps' THEN
         v_lost := v_lost || ARRAY(
             SELECT lockstep.record_steps(advance_workflows.executor_id, advance_workflows.changes -> 'steps')

@@ -2,11 +2,13 @@
 --
 -- client enqueues, sends and reads results through functions, and touches no
 -- table; worker is client plus the worker protocol; viewer may SELECT from
--- every table and view; admin is all of it. An admin that is not the
--- extension's owner can use what it was granted but not grant it on.
+-- every table and view; admin is all of it, and may grant it on. The grants are
+-- the owner's: a SECURITY DEFINER function, whose only texts are a role that
+-- exists, quoted, and the names of our own functions.
 CREATE OR REPLACE FUNCTION lockstep.grant_usage(role name, capability text)
 RETURNS void
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

@@ -1,0 +1,270 @@
+-- Impossible states are impossible rows; possible ones are rows.
+BEGIN;
+SELECT no_plan();
+
+-- A complete, valid row of each table; a case below changes a few columns of it.
+CREATE TEMPORARY TABLE valid_row (table_name text, columns jsonb);
+INSERT INTO valid_row
+VALUES
+    ('workflow_status', jsonb_build_object(
+        'workflow_id', 'w', 'workflow_name', 'greet', 'queue_name', 'q', 'status', 'ENQUEUED',
+        'inputs', '{"positionalArgs": [], "namedArgs": {}}'::jsonb, 'priority', 0, 'attempts', 0,
+        'max_attempts', 50, 'created_at', now(), 'available_at', now(), 'enqueued_by', 'me'
+    )),
+    ('operation_outputs', jsonb_build_object(
+        'workflow_id', 'w', 'step_id', 1, 'step_name', 's', 'attempts', 1,
+        'started_at', now(), 'completed_at', now()
+    )),
+    ('notifications', jsonb_build_object(
+        'message_id', 'm', 'destination_id', 'w', 'topic', '', 'message', 1, 'created_at', now()
+    )),
+    ('workflow_events', jsonb_build_object('workflow_id', 'w', 'key', 'k', 'value', 1, 'updated_at', now())),
+    ('queue', jsonb_build_object('queue_name', 'q', 'is_paused', false, 'created_at', now())),
+    ('executor', jsonb_build_object(
+        'executor_id', 'e', 'queues', '["q"]'::jsonb, 'workflow_names', '[]'::jsonb, 'lease_duration', '30 s',
+        'is_idle', false, 'registered_at', now(), 'expires_at', now()
+    ));
+
+CREATE FUNCTION pg_temp.insert_changed(p_table text, p_changes jsonb)
+RETURNS text
+LANGUAGE sql
+AS $$
+    SELECT format(
+        'INSERT INTO lockstep.%1$I SELECT * FROM jsonb_populate_record(NULL::lockstep.%1$I, %2$L)',
+        v.table_name, v.columns || p_changes
+    )
+    FROM valid_row AS v
+    WHERE v.table_name = p_table
+$$;
+
+CREATE FUNCTION pg_temp.ended(p_status text)
+RETURNS jsonb
+LANGUAGE sql
+AS $$ SELECT jsonb_build_object('status', p_status, 'completed_at', now()) $$;
+
+CREATE FUNCTION pg_temp.running()
+RETURNS jsonb
+LANGUAGE sql
+AS $$ SELECT jsonb_build_object('status', 'PENDING', 'executor_id', 'e', 'attempts', 1, 'started_at', now()) $$;
+
+CREATE TEMPORARY TABLE bad_row (table_name text, constraint_name text, changes jsonb);
+INSERT INTO bad_row
+VALUES
+    ('workflow_status', 'status_is_known', '{"status": "RUNNING"}'),
+    ('workflow_status', 'status_is_known', '{"status": "enqueued"}'),
+    ('workflow_status', 'names_have_a_length', '{"workflow_id": ""}'),
+    ('workflow_status', 'names_have_a_length', '{"workflow_name": ""}'),
+    ('workflow_status', 'names_have_a_length', '{"queue_name": ""}'),
+    ('workflow_status', 'names_have_a_length', '{"deduplication_id": ""}'),
+    ('workflow_status', 'names_have_a_length', '{"queue_partition_key": ""}'),
+    ('workflow_status', 'names_have_a_length', '{"app_version": ""}'),
+    ('workflow_status', 'names_have_a_length', jsonb_build_object('workflow_id', repeat('x', 513))),
+    ('workflow_status', 'names_have_a_length', jsonb_build_object('queue_name', repeat('x', 513))),
+    ('workflow_status', 'inputs_are_arguments', '{"inputs": {}}'),
+    ('workflow_status', 'inputs_are_arguments', '{"inputs": []}'),
+    ('workflow_status', 'inputs_are_arguments', '{"inputs": {"positionalArgs": []}}'),
+    ('workflow_status', 'inputs_are_arguments', '{"inputs": {"namedArgs": {}}}'),
+    ('workflow_status', 'inputs_are_arguments', '{"inputs": {"positionalArgs": {}, "namedArgs": {}}}'),
+    ('workflow_status', 'inputs_are_arguments', '{"inputs": {"positionalArgs": [], "namedArgs": null}}'),
+    ('workflow_status', 'headers_are_an_object', '{"headers": []}'),
+    ('workflow_status', 'headers_are_an_object', '{"headers": "trace"}'),
+    ('workflow_status', 'priority_not_negative', '{"priority": -1}'),
+    ('workflow_status', 'attempts_not_negative', '{"attempts": -1}'),
+    ('workflow_status', 'attempts_not_negative', '{"max_attempts": 0}'),
+    ('workflow_status', 'timeout_is_positive', '{"timeout": "0 s"}'),
+    ('workflow_status', 'timeout_is_positive', '{"timeout": "-1 s"}'),
+    -- a timeout that no timestamp can hold would break every claim from its queue
+    ('workflow_status', 'timeout_not_endless', '{"timeout": "300000 years"}'),
+    ('workflow_status', 'completed_or_completed_at_null', '{"completed_at": "2026-01-01"}'),
+    ('workflow_status', 'completed_or_completed_at_null', '{"status": "SUCCESS"}'),
+    ('workflow_status', 'completed_or_completed_at_null', '{"status": "ERROR", "error": {}}'),
+    ('workflow_status', 'completed_or_completed_at_null', '{"status": "CANCELLED"}'),
+    (
+        'workflow_status', 'completed_or_completed_at_null',
+        '{"status": "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "error": {}}'
+    ),
+    ('workflow_status', 'output_only_of_success', '{"output": 1}'),
+    ('workflow_status', 'output_only_of_success', pg_temp.running() || '{"output": 1}'),
+    ('workflow_status', 'output_only_of_success', pg_temp.ended('CANCELLED') || '{"output": 1}'),
+    ('workflow_status', 'output_only_of_success', pg_temp.ended('ERROR') || '{"output": 1, "error": {}}'),
+    ('workflow_status', 'error_only_of_failure', '{"error": {}}'),
+    ('workflow_status', 'error_only_of_failure', pg_temp.running() || '{"error": {}}'),
+    ('workflow_status', 'error_only_of_failure', pg_temp.ended('SUCCESS') || '{"error": {}}'),
+    ('workflow_status', 'error_only_of_failure', pg_temp.ended('ERROR')),
+    ('workflow_status', 'error_only_of_failure', pg_temp.ended('MAX_RECOVERY_ATTEMPTS_EXCEEDED')),
+    ('workflow_status', 'pending_has_an_executor', pg_temp.running() || '{"executor_id": null}'),
+    ('workflow_status', 'pending_has_an_executor', pg_temp.running() || '{"started_at": null}'),
+    ('workflow_status', 'pending_has_an_executor', pg_temp.running() || '{"attempts": 0}'),
+    ('workflow_status', 'unclaimed_has_no_executor', '{"executor_id": "e"}'),
+    ('workflow_status', 'unclaimed_has_no_executor', '{"status": "DELAYED", "executor_id": "e"}'),
+    (
+        'workflow_status', 'unclaimed_has_no_executor',
+        '{"status": "WAITING", "waiting_for": ["message:"], "executor_id": "e"}'
+    ),
+    ('workflow_status', 'waiting_waits_for_something', '{"status": "WAITING"}'),
+    ('workflow_status', 'waiting_waits_for_something', '{"status": "WAITING", "waiting_for": []}'),
+    ('workflow_status', 'waiting_waits_for_something', '{"waiting_for": ["message:"]}'),
+    ('workflow_status', 'waiting_waits_for_something', pg_temp.ended('CANCELLED') || '{"waiting_for": ["message:"]}'),
+    ('workflow_status', 'only_waiting_lacks_a_time', '{"available_at": null}'),
+    ('workflow_status', 'only_waiting_lacks_a_time', '{"status": "DELAYED", "available_at": null}'),
+    ('workflow_status', 'only_waiting_lacks_a_time', pg_temp.running() || '{"available_at": null}'),
+    ('operation_outputs', 'step_id_is_positive', '{"step_id": 0}'),
+    ('operation_outputs', 'step_id_is_positive', '{"step_id": -1}'),
+    ('operation_outputs', 'step_name_has_a_length', '{"step_name": ""}'),
+    ('operation_outputs', 'step_name_has_a_length', jsonb_build_object('step_name', repeat('x', 513))),
+    ('operation_outputs', 'attempts_not_negative', '{"attempts": -1}'),
+    ('operation_outputs', 'either_output_or_error', '{"output": 1, "error": {}}'),
+    ('operation_outputs', 'unfinished_waits', '{"completed_at": null}'),
+    ('operation_outputs', 'unfinished_waits', '{"completed_at": null, "available_at": "2026-01-01", "output": 1}'),
+    ('notifications', 'names_have_a_length', '{"message_id": ""}'),
+    ('notifications', 'names_have_a_length', '{"destination_id": ""}'),
+    ('notifications', 'names_have_a_length', '{"idempotency_key": ""}'),
+    ('notifications', 'names_have_a_length', jsonb_build_object('topic', repeat('x', 513))),
+    ('notifications', 'consumed_by_a_step', '{"consumed_at": "2026-01-01"}'),
+    ('notifications', 'consumed_by_a_step', '{"consumed_by_step": 1}'),
+    ('workflow_events', 'key_has_a_length', '{"key": ""}'),
+    ('workflow_events', 'key_has_a_length', jsonb_build_object('key', repeat('x', 513))),
+    ('queue', 'name_has_a_length', '{"queue_name": ""}'),
+    ('queue', 'limits_are_positive', '{"concurrency": 0}'),
+    ('queue', 'limits_are_positive', '{"partition_concurrency": 0}'),
+    ('queue', 'limits_are_positive', '{"concurrency": 1, "partition_concurrency": -1}'),
+    ('executor', 'serves_a_queue', '{"queues": []}'),
+    ('executor', 'lease_is_positive', '{"lease_duration": "0 s"}');
+
+SELECT throws_ok(
+    pg_temp.insert_changed(b.table_name, b.changes),
+    '23514',
+    format('new row for relation "%1$s" violates check constraint "%1$s_%2$s_check"', b.table_name, b.constraint_name),
+    format('a row of %s with %s is refused: %s', b.table_name, left(b.changes::text, 80), b.constraint_name)
+)
+FROM bad_row AS b;
+
+SELECT ok(
+    EXISTS (
+        SELECT
+        FROM bad_row AS b
+        WHERE k.conname = format('%s_%s_check', b.table_name, b.constraint_name)
+            AND k.conrelid = format('lockstep.%I', b.table_name)::regclass
+    ),
+    format('a bad row above is refused by %s', k.conname)
+)
+FROM pg_constraint AS k
+WHERE k.connamespace = 'lockstep'::regnamespace
+    AND k.contype = 'c'
+ORDER BY k.conname;
+
+CREATE TEMPORARY TABLE good_row (table_name text, changes jsonb);
+INSERT INTO good_row
+SELECT v.table_name, '{}'
+FROM valid_row AS v;
+INSERT INTO good_row
+VALUES
+    ('workflow_status', '{"workflow_id": "delayed", "status": "DELAYED"}'),
+    ('workflow_status', pg_temp.running() || '{"workflow_id": "pending"}'),
+    ('workflow_status', '{"workflow_id": "waiting", "status": "WAITING", "waiting_for": ["message:"]}'),
+    (
+        'workflow_status',
+        '{"workflow_id": "waiting for ever", "status": "WAITING", "waiting_for": ["message:a"], "available_at": null}'
+    ),
+    ('workflow_status', pg_temp.ended('SUCCESS') || '{"workflow_id": "success", "output": 1}'),
+    ('workflow_status', pg_temp.ended('SUCCESS') || '{"workflow_id": "success of nothing"}'),
+    ('workflow_status', pg_temp.ended('ERROR') || '{"workflow_id": "error", "error": {}}'),
+    ('workflow_status', pg_temp.ended('CANCELLED') || '{"workflow_id": "cancelled by hand"}'),
+    ('workflow_status', pg_temp.ended('CANCELLED') || '{"workflow_id": "cancelled by deadline", "error": {}}'),
+    (
+        'workflow_status',
+        pg_temp.ended('MAX_RECOVERY_ATTEMPTS_EXCEEDED') || '{"workflow_id": "dead letter", "error": {}}'
+    ),
+    ('workflow_status', jsonb_build_object('workflow_id', repeat('x', 512), 'queue_name', repeat('x', 512))),
+    ('operation_outputs', '{"step_id": 2, "output": 1}'),
+    ('operation_outputs', '{"step_id": 3, "error": {}}'),
+    ('operation_outputs', '{"step_id": 4, "completed_at": null, "available_at": "2026-01-01", "error": {}}'),
+    ('notifications', '{"message_id": "n", "consumed_at": "2026-01-01", "consumed_by_step": 1}'),
+    ('queue', '{"queue_name": "r", "concurrency": 1, "partition_concurrency": 1}');
+
+SELECT lives_ok(
+    pg_temp.insert_changed(g.table_name, g.changes),
+    format('a row of %s with %s is accepted', g.table_name, left(g.changes::text, 80))
+)
+FROM good_row AS g;
+
+-- unique truths
+
+SELECT throws_ok(
+    pg_temp.insert_changed('workflow_status', '{"workflow_id": "w"}'), '23505', NULL,
+    'a workflow_id names one workflow'
+);
+SELECT lives_ok(
+    pg_temp.insert_changed(
+        'workflow_status', pg_temp.ended('SUCCESS') || '{"workflow_id": "first", "deduplication_id": "d"}'
+    ),
+    'a finished workflow keeps its deduplication_id'
+);
+SELECT lives_ok(
+    pg_temp.insert_changed('workflow_status', '{"workflow_id": "second", "deduplication_id": "d"}'),
+    'an unfinished workflow may have the deduplication_id of a finished one'
+);
+SELECT throws_ok(
+    pg_temp.insert_changed('workflow_status', '{"workflow_id": "third", "deduplication_id": "d"}'), '23505', NULL,
+    'two unfinished workflows of a queue cannot share a deduplication_id'
+);
+SELECT lives_ok(
+    pg_temp.insert_changed(
+        'workflow_status', '{"workflow_id": "fourth", "queue_name": "other", "deduplication_id": "d"}'
+    ),
+    'unfinished workflows of two queues may share a deduplication_id'
+);
+SELECT throws_ok(
+    pg_temp.insert_changed('operation_outputs', '{}'), '23505', NULL,
+    'a step of a workflow has one outcome'
+);
+
+-- a row written by hand
+
+DELETE FROM lockstep.workflow_status;
+DELETE FROM lockstep.executor;
+DELETE FROM lockstep.queue;
+SELECT lives_ok(
+    $$INSERT INTO lockstep.workflow_status (workflow_name, queue_name) VALUES ('greet', 'by_hand')$$,
+    'a hand-written INSERT of a name and a queue is a workflow'
+);
+SELECT lockstep.register_executor('{by_hand}', '{greet}') AS executor_id \gset
+SELECT results_eq(
+    format('SELECT c.workflow_name, c.inputs, c.attempt FROM lockstep.claim_workflows(%L, 10) AS c', :'executor_id'),
+    $$VALUES ('greet', '{"positionalArgs": [], "namedArgs": {}}'::jsonb, 1)$$,
+    'a hand-written workflow is claimed with empty arguments'
+);
+
+-- ids
+
+CREATE TEMPORARY TABLE generated AS
+SELECT g.place, lockstep._generate_id() AS id
+FROM generate_series(1, 2000) AS g (place);
+
+SELECT results_eq(
+    'SELECT g.id FROM generated AS g ORDER BY g.id COLLATE "C"',
+    'SELECT g.id FROM generated AS g ORDER BY g.place',
+    'ids generated in one transaction sort in the order of their generation'
+);
+SELECT is(count(DISTINCT g.id::uuid), 2000::bigint, 'generated ids are distinct valid UUIDs') FROM generated AS g;
+SELECT is_empty(
+    $$
+    SELECT g.id
+    FROM generated AS g
+    WHERE g.id !~ '^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$'
+    $$,
+    'generated ids are UUIDs of version 7 and the variant of RFC 9562'
+);
+SELECT is(
+    left(lockstep._generate_id('2026-01-02 03:04:05.6785+00'), 18),
+    '019b7ca9-8f2e-7800',
+    'a generated id begins with the milliseconds of its time and their fraction'
+);
+SELECT is(
+    (SELECT w.workflow_id::uuid::text FROM lockstep.workflow_status AS w),
+    (SELECT w.workflow_id FROM lockstep.workflow_status AS w),
+    'the default workflow_id is a UUID'
+);
+
+SELECT * FROM finish();
+ROLLBACK;
