@@ -761,6 +761,9 @@ BEGIN
     SET status = 'CANCELLED', completed_at = clock_timestamp(), waiting_for = NULL
     WHERE w.workflow_id = cancel_workflow.workflow_id;
 
+    PERFORM lockstep._ring_for_free_places(
+        jsonb_build_array(jsonb_build_object('workflow_id', cancel_workflow.workflow_id))
+    );
     RETURN true;
 END
 $$;
@@ -1053,6 +1056,8 @@ BEGIN
 
     GET DIAGNOSTICS v_finished_count = ROW_COUNT;
 
+    PERFORM lockstep._ring_for_free_places(finish_workflows.outcomes);
+
     IF v_finished_count < jsonb_array_length(finish_workflows.outcomes) THEN
         RETURN QUERY
         SELECT f.workflow_id
@@ -1132,6 +1137,7 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_due tid[];
     v_overdue tid[];
+    v_cancelled jsonb;
     v_queues text[];
 BEGIN
     v_overdue := ARRAY(
@@ -1144,15 +1150,26 @@ BEGIN
         FOR NO KEY UPDATE SKIP LOCKED
     );
 
-    UPDATE lockstep.workflow_status AS w
-    SET
-        status = 'CANCELLED',
-        error = lockstep._error_document(
-            'DeadlineExceeded', format('the workflow had not ended at its deadline, %s', w.deadline_at)
-        ),
-        completed_at = v_now,
-        waiting_for = NULL
-    WHERE w.ctid = ANY (v_overdue);
+    WITH cancelled AS (
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = 'CANCELLED',
+            error = lockstep._error_document(
+                'DeadlineExceeded', format('the workflow had not ended at its deadline, %s', w.deadline_at)
+            ),
+            completed_at = v_now,
+            waiting_for = NULL
+        WHERE w.ctid = ANY (v_overdue)
+        RETURNING w.workflow_id
+    )
+
+    SELECT jsonb_agg(c)
+    INTO v_cancelled
+    FROM cancelled AS c;
+
+    IF v_cancelled IS NOT NULL THEN
+        PERFORM lockstep._ring_for_free_places(v_cancelled);
+    END IF;
 
     v_due := ARRAY(
         SELECT w.ctid
@@ -1394,6 +1411,8 @@ BEGIN
         outcome := 'suspended';
         RETURN NEXT;
     END LOOP;
+
+    PERFORM lockstep._ring_for_free_places(suspend_workflows.suspensions);
 END
 $$;
 COMMENT ON FUNCTION lockstep.suspend_workflows(text, jsonb) IS
@@ -2473,6 +2492,46 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._ready_in_limited_queue(text, text[], text, int) IS
     'Locks the workflows of a limited queue that may start now.';
+
+-- sql/70_queue/ring_for_free_places.sql
+
+-- Wakes idle workers after workflows gave up their places in limited queues.
+--
+-- What keeps a workflow of such a queue waiting is the limit and not the lack
+-- of an enqueue, so its end must ring as an enqueue does. Does nothing while no
+-- queue has a limit. p_workflows: [{"workflow_id"}, …].
+CREATE FUNCTION lockstep._ring_for_free_places(p_workflows jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_limited text[];
+    v_queues text[];
+BEGIN
+    v_limited := ARRAY(
+        SELECT q.queue_name
+        FROM lockstep.queue AS q
+        WHERE q.concurrency IS NOT NULL OR q.partition_concurrency IS NOT NULL
+    );
+
+    IF cardinality(v_limited) > 0 THEN
+        v_queues := ARRAY(
+            SELECT DISTINCT w.queue_name
+            FROM lockstep.workflow_status AS w
+            INNER JOIN jsonb_to_recordset(p_workflows) AS f (workflow_id text)
+                ON f.workflow_id = w.workflow_id
+            WHERE w.queue_name = ANY (v_limited)
+        );
+    END IF;
+
+    IF cardinality(v_queues) > 0 THEN
+        PERFORM lockstep._ring_doorbell(v_queues);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._ring_for_free_places(jsonb) IS
+    'Wakes idle workers after workflows gave up their places in limited queues.';
 
 -- sql/70_queue/unpause_queue.sql
 

@@ -34,6 +34,9 @@ BEGIN
     SET status = 'CANCELLED', completed_at = clock_timestamp(), waiting_for = NULL
     WHERE w.workflow_id = cancel_workflow.workflow_id;
 
+    PERFORM lockstep._ring_for_free_places(
+        jsonb_build_array(jsonb_build_object('workflow_id', cancel_workflow.workflow_id))
+    );
     RETURN true;
 END
 $$;

@@ -36,6 +36,8 @@ BEGIN
 
     GET DIAGNOSTICS v_finished_count = ROW_COUNT;
 
+    PERFORM lockstep._ring_for_free_places(finish_workflows.outcomes);
+
     IF v_finished_count < jsonb_array_length(finish_workflows.outcomes) THEN
         RETURN QUERY
         SELECT f.workflow_id

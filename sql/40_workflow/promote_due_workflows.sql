@@ -21,6 +21,7 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_due tid[];
     v_overdue tid[];
+    v_cancelled jsonb;
     v_queues text[];
 BEGIN
     v_overdue := ARRAY(
@@ -33,15 +34,26 @@ BEGIN
         FOR NO KEY UPDATE SKIP LOCKED
     );
 
-    UPDATE lockstep.workflow_status AS w
-    SET
-        status = 'CANCELLED',
-        error = lockstep._error_document(
-            'DeadlineExceeded', format('the workflow had not ended at its deadline, %s', w.deadline_at)
-        ),
-        completed_at = v_now,
-        waiting_for = NULL
-    WHERE w.ctid = ANY (v_overdue);
+    WITH cancelled AS (
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = 'CANCELLED',
+            error = lockstep._error_document(
+                'DeadlineExceeded', format('the workflow had not ended at its deadline, %s', w.deadline_at)
+            ),
+            completed_at = v_now,
+            waiting_for = NULL
+        WHERE w.ctid = ANY (v_overdue)
+        RETURNING w.workflow_id
+    )
+
+    SELECT jsonb_agg(c)
+    INTO v_cancelled
+    FROM cancelled AS c;
+
+    IF v_cancelled IS NOT NULL THEN
+        PERFORM lockstep._ring_for_free_places(v_cancelled);
+    END IF;
 
     v_due := ARRAY(
         SELECT w.ctid

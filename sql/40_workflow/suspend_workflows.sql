@@ -87,6 +87,8 @@ BEGIN
         outcome := 'suspended';
         RETURN NEXT;
     END LOOP;
+
+    PERFORM lockstep._ring_for_free_places(suspend_workflows.suspensions);
 END
 $$;
 COMMENT ON FUNCTION lockstep.suspend_workflows(text, jsonb) IS

@@ -34,15 +34,21 @@ class Claimer:
         """Whether the queues look drained; a short burst does not count as busy."""
         return self._full_since is None or time.monotonic() - self._full_since < 1.0
 
-    def wanted(self, finishing: int) -> int:
-        """Return how many workflows to claim in the flush that finishes some."""
-        if not self._is_hungry or self._worker.is_stopping:
+    def wanted(self, finishing: int, suspending: int) -> int:
+        """
+        Return how many workflows to claim in a flush that finishes and suspends some.
+
+        Such a flush always claims: it may free a place in a queue whose limit kept the
+        last claim from taking more, and the claim comes at little cost with it.
+        """
+        is_hungry = self._is_hungry or finishing > 0 or suspending > 0
+        if not is_hungry or self._worker.is_stopping:
             return 0
         staying = len(self._worker.runs) - finishing
         free = self._concurrency - staying
         if free <= 0:
             return 0
-        if staying and free < self._concurrency // 4:
+        if self._is_hungry and staying and free < self._concurrency // 4:
             early = self._claimed_at + _PORTION_PAUSE - time.monotonic()
             if early > 0:
                 self._look_again_in(early)

@@ -48,8 +48,10 @@ class Retry:
             seconds = self.delay.total_seconds() * self.backoff ** (attempt - 1)
         except OverflowError:
             seconds = self.max_delay.total_seconds()
-        seconds = min(seconds, self.max_delay.total_seconds())
-        return timedelta(seconds=seconds * (1 + random.uniform(-self.jitter, self.jitter)))
+        seconds *= 1 + random.uniform(-self.jitter, self.jitter)
+        return min(timedelta(seconds=min(seconds, _LONGEST)), self.max_delay)
 
+
+_LONGEST = timedelta(days=365_000).total_seconds()
 
 NO_RETRY = Retry(max_attempts=1)

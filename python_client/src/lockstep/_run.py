@@ -80,6 +80,7 @@ class Run:
             :-1
         ].decode()
         self._recorded: dict[int, RecordedStep] = {}
+        self._mismatch: StepMismatch | None = None
         self._last_step_id = 0
         self._open_count = 0
         self._waits: dict[int, _Wait] = {}
@@ -104,8 +105,10 @@ class Run:
     def recorded(self, step_id: int, step_name: str) -> RecordedStep | None:
         """Return what an earlier attempt recorded for the step, after comparing names."""
         step = self._recorded.get(step_id)
-        if step is not None and step.step_name != step_name:
-            raise StepMismatch(step_id, step.step_name, step_name)
+        if self._mismatch is None and step is not None and step.step_name != step_name:
+            self._mismatch = StepMismatch(step_id, step.step_name, step_name)
+        if self._mismatch is not None:
+            raise self._mismatch  # also if user code caught it before
         return step
 
     @staticmethod
@@ -291,6 +294,8 @@ class Run:
         try:
             args, kwargs = workflow.arguments.decode(self.inputs)
             value = await workflow.call_in(self, args, kwargs)
+            if self._mismatch is not None:
+                raise self._mismatch
             kind, document = "output", workflow.returns.encode(value)[0]
         except BaseException as error:
             if self.ended is not None:
@@ -299,7 +304,7 @@ class Run:
                 self.worker.log.warning(
                     'workflow "%s" raised %s', self.workflow_id, type(error).__name__
                 )
-            kind, document = "error", encode_error(error)
+            kind, document = "error", encode_error(self._mismatch or error)
         if self.ended is not None:
             return
         try:

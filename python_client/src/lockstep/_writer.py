@@ -9,6 +9,7 @@ one round trip when quiet, and batches grow by themselves under load.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +94,8 @@ class Writer:
         """Commit what is pending and claim what there is room for."""
         batch, self._pending = self._pending, []
         batch = [change for change in batch if not self._drop_if_ended(change)]
-        finishing = sum(change.kind == "outcomes" for change in batch)
-        claim_count = self._worker.claimer.wanted(finishing)
+        kinds = Counter(change.kind for change in batch)
+        claim_count = self._worker.claimer.wanted(kinds["outcomes"], kinds["suspensions"])
         if batch or claim_count:
             self._flushing = batch
             await self._send(batch, claim_count)

@@ -130,7 +130,7 @@ async def test_short_sleep_stays_in_memory_and_long_one_suspends(
 ) -> None:
     async with run_worker(build_app()) as worker:
         began = time.monotonic()
-        short = await client.enqueue(name, 0.5)
+        short = await client.enqueue(name, 0.95)
         long = await client.enqueue(name, 2.0)
         for _ in range(300):
             if await client.status(long) == "DELAYED":
@@ -140,7 +140,7 @@ async def test_short_sleep_stays_in_memory_and_long_one_suspends(
         assert await client.status(short) == "PENDING"
         assert set(worker.runs) <= {short}
         assert await client.result(short, timeout=SOON) == "rested"
-        assert time.monotonic() - began >= 0.5
+        assert time.monotonic() - began >= 0.95
         assert await client.result(long, timeout=SOON) == "rested"
         assert time.monotonic() - began >= 2.0
     assert (await client.get(long)).attempts == 1

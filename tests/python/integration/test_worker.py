@@ -353,3 +353,29 @@ async def test_everything_works_behind_a_transaction_pooler(
     worker.stop()
     await task
     assert sorted(database.rows("SELECT key FROM ledger")) == [(n,) for n in range(30)]
+
+
+async def test_place_in_a_limited_queue_is_taken_when_it_becomes_free(
+    database: Database, run_worker: Any, client: Client
+) -> None:
+    app = lockstep.App()
+
+    @app.step
+    async def work() -> None:
+        await asyncio.sleep(0.3)
+
+    @app.workflow
+    async def main() -> None:
+        await work()
+
+    database.rows("SELECT lockstep.create_queue('slow', concurrency => 1)")
+    async with run_worker(app, queues=["slow"]), run_worker(app, queues=["slow"]):
+        await until_idle(database)
+        ids = [await client.enqueue(main, queue_name="slow") for _ in range(6)]
+        for workflow_id in ids:
+            await client.result(workflow_id, timeout=SOON)
+    idle = database.value(
+        "SELECT max(gap) FROM (SELECT started_at - lag(completed_at) OVER (ORDER BY started_at)"
+        " FROM lockstep.workflow_status) AS g (gap)"
+    )
+    assert idle < timedelta(seconds=0.25), "no place stays free while work waits"

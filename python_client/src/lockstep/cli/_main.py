@@ -79,7 +79,7 @@ def worker(
         str | None, typer.Option(help="Also take workflows that ask for this version.")
     ] = None,
     max_connections: Annotated[
-        int, typer.Option(min=1, help="Connections for transactional steps.")
+        int, typer.Option(min=1, help="Connections for transactional steps, async and plain each.")
     ] = 10,
     dsn: Dsn = None,
     log_level: Annotated[str, typer.Option(help="Python log level.")] = "INFO",
@@ -132,8 +132,9 @@ def dev(
     """
     Run an embedded Postgres with Lockstep installed.
 
-    With a command after --, runs it with LOCKSTEP_DATABASE_URL set and stops when it ends;
-    without one, runs until interrupted.
+    Runs until interrupted.
+
+    With a command after --, runs the command with LOCKSTEP_DATABASE_URL set, until it ends.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # end as Ctrl-C does, server included

@@ -1,0 +1,37 @@
+-- Wakes idle workers after workflows gave up their places in limited queues.
+--
+-- What keeps a workflow of such a queue waiting is the limit and not the lack
+-- of an enqueue, so its end must ring as an enqueue does. Does nothing while no
+-- queue has a limit. p_workflows: [{"workflow_id"}, …].
+CREATE OR REPLACE FUNCTION lockstep._ring_for_free_places(p_workflows jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_limited text[];
+    v_queues text[];
+BEGIN
+    v_limited := ARRAY(
+        SELECT q.queue_name
+        FROM lockstep.queue AS q
+        WHERE q.concurrency IS NOT NULL OR q.partition_concurrency IS NOT NULL
+    );
+
+    IF cardinality(v_limited) > 0 THEN
+        v_queues := ARRAY(
+            SELECT DISTINCT w.queue_name
+            FROM lockstep.workflow_status AS w
+            INNER JOIN jsonb_to_recordset(p_workflows) AS f (workflow_id text)
+                ON f.workflow_id = w.workflow_id
+            WHERE w.queue_name = ANY (v_limited)
+        );
+    END IF;
+
+    IF cardinality(v_queues) > 0 THEN
+        PERFORM lockstep._ring_doorbell(v_queues);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._ring_for_free_places(jsonb) IS
+    'Wakes idle workers after workflows gave up their places in limited queues.';
