@@ -19,12 +19,12 @@ SET LOCAL search_path TO pg_catalog, pg_temp;
 DO $$
 DECLARE
     v_owner text := (
-        SELECT n.nspowner::regrole::text
+        SELECT pg_get_userbyid(n.nspowner)
         FROM pg_catalog.pg_namespace AS n
         WHERE n.nspname = 'lockstep'
     );
 BEGIN
-    IF v_owner <> current_user::regrole::text THEN
+    IF v_owner <> current_user THEN
         RAISE EXCEPTION 'schema "lockstep" belongs to %', v_owner
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Drop the schema, or install as its owner.';
@@ -125,6 +125,9 @@ CREATE TABLE lockstep.workflow_status (
     CONSTRAINT workflow_status_attempts_not_negative_check CHECK (attempts >= 0 AND max_attempts >= 1),
     CONSTRAINT workflow_status_timeout_is_positive_check CHECK (timeout > interval '0'),
     CONSTRAINT workflow_status_timeout_not_endless_check CHECK (timeout <= interval '1000 years'),
+    CONSTRAINT workflow_status_times_are_finite_check CHECK (
+        isfinite(available_at) AND isfinite(deadline_at)
+    ),
     CONSTRAINT workflow_status_completed_or_completed_at_null_check CHECK (
         (completed_at IS NOT NULL)
         = (status IN ('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'))
@@ -652,6 +655,8 @@ COMMENT ON FUNCTION lockstep._name_problem(text, text) IS
 
 -- Lists the recorded steps of a workflow as replay reads them.
 --
+-- Outputs and errors are JSON texts inside the JSON: jsonb holds what a
+-- client's parser may refuse, and that must fail one workflow and not the reply.
 -- A step that waits for a retry, a wake-up or a timeout has "remaining", the
 -- seconds until it goes on by the database's clock, the only clock that counts.
 CREATE FUNCTION lockstep._recorded_steps(p_workflow_id text)
@@ -663,8 +668,8 @@ BEGIN ATOMIC
         json_build_object(
             'step_id', o.step_id,
             'step_name', o.step_name,
-            'output', o.output,
-            'error', o.error,
+            'output', o.output::text,
+            'error', o.error::text,
             'attempts', o.attempts,
             'remaining', CASE
                 WHEN o.completed_at IS NULL
@@ -797,6 +802,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- an ANALYZE of an empty table must not turn the claim into a scan and a sort
 SET enable_seqscan = off
+SET jit = off
 SET enable_bitmapscan = off
 AS $$
 #variable_conflict use_column
@@ -1131,6 +1137,7 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET jit = off
 SET enable_bitmapscan = off
 AS $$
 DECLARE
@@ -1436,6 +1443,7 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     r_executor record;
@@ -1647,8 +1655,8 @@ COMMENT ON FUNCTION lockstep.register_executor(text[], text[], interval, text, t
 -- counted.
 --
 -- Lock order: the executor row (FOR UPDATE: waits for a claim under way on a
--- dead connection), then workflow rows. A row that a client holds is waited
--- for up to a second; then the call fails with 55P03 and changes nothing.
+-- dead connection, for up to a second), then workflow rows, skipping locked
+-- ones: what a client holds stays with the executor.
 CREATE FUNCTION lockstep.release_workflows(executor_id text, keep_ids text[] DEFAULT '{}')
 RETURNS int
 LANGUAGE plpgsql
@@ -1666,16 +1674,24 @@ BEGIN
     WHERE e.executor_id = release_workflows.executor_id
     FOR UPDATE;
 
-    WITH released AS (
+    WITH held AS MATERIALIZED (
+        SELECT w.workflow_id
+        FROM lockstep.workflow_status AS w
+        WHERE w.status = 'PENDING'
+            AND w.executor_id = release_workflows.executor_id
+            AND w.workflow_id <> ALL (release_workflows.keep_ids)
+        FOR NO KEY UPDATE SKIP LOCKED
+    ),
+
+    released AS (
         UPDATE lockstep.workflow_status AS w
         SET
             status = 'ENQUEUED',
             executor_id = NULL,
             attempts = w.attempts - 1,
             available_at = v_now
-        WHERE w.status = 'PENDING'
-            AND w.executor_id = release_workflows.executor_id
-            AND w.workflow_id <> ALL (release_workflows.keep_ids)
+        FROM held AS h
+        WHERE w.workflow_id = h.workflow_id
         RETURNING w.queue_name
     )
 
@@ -1697,7 +1713,8 @@ COMMENT ON FUNCTION lockstep.release_workflows(text, text[]) IS
 
 -- Ends an executor: hands back what it still holds and removes it.
 --
--- Lock order: as release_workflows().
+-- What a client holds locked at this moment is left to recover_workflows(), for
+-- which the lease is ended. Lock order: as release_workflows().
 CREATE FUNCTION lockstep.unregister_executor(executor_id text)
 RETURNS int
 LANGUAGE plpgsql
@@ -1710,6 +1727,16 @@ BEGIN
     v_released_count := lockstep.release_workflows(unregister_executor.executor_id);
 
     DELETE FROM lockstep.executor AS e
+    WHERE e.executor_id = unregister_executor.executor_id
+        AND NOT EXISTS (
+            SELECT
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.executor_id = e.executor_id
+        );
+
+    UPDATE lockstep.executor AS e
+    SET expires_at = '-infinity', is_idle = false
     WHERE e.executor_id = unregister_executor.executor_id;
 
     RETURN v_released_count;
@@ -1754,7 +1781,8 @@ COMMENT ON FUNCTION lockstep.get_step(text, int) IS
 -- them rolls the step's writes back.
 --
 -- Takes no lock beside the new row, so a client that stops before its COMMIT
--- does not hold up recovery. The primary key closes the race with a successor:
+-- does not hold up recovery, and lets the server end the transaction when the
+-- COMMIT does not come within five seconds. The primary key closes the race with a successor:
 -- of two transactions that record one step, the second waits here for the
 -- first and then fails.
 CREATE FUNCTION lockstep.record_step(
@@ -1800,6 +1828,9 @@ BEGIN
                   HINT = 'Roll back and drop the workflow.';
     END IF;
 
+    -- only COMMIT follows: a client that stops before it must not hold up its successor
+    PERFORM set_config('idle_in_transaction_session_timeout', '5s', true);
+
     INSERT INTO lockstep.operation_outputs AS o (
         workflow_id, step_id, step_name, output, attempts, started_at, completed_at
     )
@@ -1843,6 +1874,7 @@ RETURNS SETOF text
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -1904,6 +1936,7 @@ RETURNS TABLE (workflow_id text, step_id int, remaining double precision)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -2006,6 +2039,7 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -2265,6 +2299,7 @@ RETURNS SETOF text
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -2396,7 +2431,9 @@ COMMENT ON FUNCTION lockstep.pause_queue(text) IS
 -- Holds the queue's row until the claim commits, so the count of running
 -- workflows that it starts from stays true: claims of one limited queue follow
 -- each other, other queues do not notice. Lock order: the queue row, then
--- workflow rows, skipping locked ones.
+-- workflow rows, skipping locked ones. A queue row that is locked is not waited
+-- for but read as "nothing now": the client that changes the queue in an open
+-- transaction must not stop a worker that serves others too.
 CREATE FUNCTION lockstep._ready_in_limited_queue(
     p_queue_name text,
     p_workflow_names text[],
@@ -2416,7 +2453,7 @@ BEGIN
     INTO r_queue
     FROM lockstep.queue AS q
     WHERE q.queue_name = p_queue_name
-    FOR NO KEY UPDATE;
+    FOR NO KEY UPDATE SKIP LOCKED;
 
     IF NOT FOUND OR r_queue.is_paused THEN
         RETURN ARRAY[]::tid[];
@@ -2568,7 +2605,9 @@ COMMENT ON FUNCTION lockstep.unpause_queue(text) IS
 -- "receives", "suspensions" and "outcomes", each as the function of that part
 -- describes it; claim_count: how many new workflows to claim. Returns an object
 -- with "lost" (workflow ids), and, if any, "timers", "messages", "receives" and
--- "suspensions" as those functions return them, and "claimed".
+-- "suspensions" as those functions return them, and "claimed". What users
+-- wrote (inputs, headers, outputs, errors, messages) comes as JSON texts inside
+-- the JSON, as _recorded_steps() explains.
 --
 -- One call for everything that many workflows wait for, because the commit is
 -- the cost and not the row. Lock order: that of the parts, in the order below.
@@ -2617,7 +2656,12 @@ BEGIN
     END IF;
 
     IF advance_workflows.changes ? 'receives' THEN
-        SELECT json_agg(r)
+        SELECT json_agg(
+            json_build_object(
+                'workflow_id', r.workflow_id, 'step_id', r.step_id, 'outcome', r.outcome,
+                'message', r.message::text, 'remaining', r.remaining
+            )
+        )
         INTO v_receives
         FROM lockstep.receive_messages(advance_workflows.executor_id, advance_workflows.changes -> 'receives') AS r;
     END IF;
@@ -2637,7 +2681,13 @@ BEGIN
     END IF;
 
     IF advance_workflows.claim_count > 0 THEN
-        SELECT json_agg(c)
+        SELECT json_agg(
+            json_build_object(
+                'workflow_id', c.workflow_id, 'workflow_name', c.workflow_name,
+                'queue_name', c.queue_name, 'inputs', c.inputs::text, 'headers', c.headers::text,
+                'attempt', c.attempt, 'steps', c.steps
+            )
+        )
         INTO v_claimed
         FROM lockstep.claim_workflows(advance_workflows.executor_id, advance_workflows.claim_count) AS c;
     END IF;

@@ -14,12 +14,12 @@ SET LOCAL search_path TO pg_catalog, pg_temp;
 DO $$
 DECLARE
     v_owner text := (
-        SELECT n.nspowner::regrole::text
+        SELECT pg_get_userbyid(n.nspowner)
         FROM pg_catalog.pg_namespace AS n
         WHERE n.nspname = 'lockstep'
     );
 BEGIN
-    IF v_owner <> current_user::regrole::text THEN
+    IF v_owner <> current_user THEN
         RAISE EXCEPTION 'schema "lockstep" belongs to %', v_owner
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Drop the schema, or install as its owner.';

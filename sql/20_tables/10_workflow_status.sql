@@ -51,6 +51,9 @@ CREATE TABLE lockstep.workflow_status (
     CONSTRAINT workflow_status_attempts_not_negative_check CHECK (attempts >= 0 AND max_attempts >= 1),
     CONSTRAINT workflow_status_timeout_is_positive_check CHECK (timeout > interval '0'),
     CONSTRAINT workflow_status_timeout_not_endless_check CHECK (timeout <= interval '1000 years'),
+    CONSTRAINT workflow_status_times_are_finite_check CHECK (
+        isfinite(available_at) AND isfinite(deadline_at)
+    ),
     CONSTRAINT workflow_status_completed_or_completed_at_null_check CHECK (
         (completed_at IS NOT NULL)
         = (status IN ('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'))

@@ -1,5 +1,7 @@
 -- Lists the recorded steps of a workflow as replay reads them.
 --
+-- Outputs and errors are JSON texts inside the JSON: jsonb holds what a
+-- client's parser may refuse, and that must fail one workflow and not the reply.
 -- A step that waits for a retry, a wake-up or a timeout has "remaining", the
 -- seconds until it goes on by the database's clock, the only clock that counts.
 CREATE OR REPLACE FUNCTION lockstep._recorded_steps(p_workflow_id text)
@@ -11,8 +13,8 @@ BEGIN ATOMIC
         json_build_object(
             'step_id', o.step_id,
             'step_name', o.step_name,
-            'output', o.output,
-            'error', o.error,
+            'output', o.output::text,
+            'error', o.error::text,
             'attempts', o.attempts,
             'remaining', CASE
                 WHEN o.completed_at IS NULL

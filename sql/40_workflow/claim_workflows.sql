@@ -23,6 +23,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- an ANALYZE of an empty table must not turn the claim into a scan and a sort
 SET enable_seqscan = off
+SET jit = off
 SET enable_bitmapscan = off
 AS $$
 #variable_conflict use_column

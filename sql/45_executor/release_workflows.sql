@@ -6,8 +6,8 @@
 -- counted.
 --
 -- Lock order: the executor row (FOR UPDATE: waits for a claim under way on a
--- dead connection), then workflow rows. A row that a client holds is waited
--- for up to a second; then the call fails with 55P03 and changes nothing.
+-- dead connection, for up to a second), then workflow rows, skipping locked
+-- ones: what a client holds stays with the executor.
 CREATE OR REPLACE FUNCTION lockstep.release_workflows(executor_id text, keep_ids text[] DEFAULT '{}')
 RETURNS int
 LANGUAGE plpgsql
@@ -25,16 +25,24 @@ BEGIN
     WHERE e.executor_id = release_workflows.executor_id
     FOR UPDATE;
 
-    WITH released AS (
+    WITH held AS MATERIALIZED (
+        SELECT w.workflow_id
+        FROM lockstep.workflow_status AS w
+        WHERE w.status = 'PENDING'
+            AND w.executor_id = release_workflows.executor_id
+            AND w.workflow_id <> ALL (release_workflows.keep_ids)
+        FOR NO KEY UPDATE SKIP LOCKED
+    ),
+
+    released AS (
         UPDATE lockstep.workflow_status AS w
         SET
             status = 'ENQUEUED',
             executor_id = NULL,
             attempts = w.attempts - 1,
             available_at = v_now
-        WHERE w.status = 'PENDING'
-            AND w.executor_id = release_workflows.executor_id
-            AND w.workflow_id <> ALL (release_workflows.keep_ids)
+        FROM held AS h
+        WHERE w.workflow_id = h.workflow_id
         RETURNING w.queue_name
     )
 

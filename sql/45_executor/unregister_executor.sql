@@ -1,6 +1,7 @@
 -- Ends an executor: hands back what it still holds and removes it.
 --
--- Lock order: as release_workflows().
+-- What a client holds locked at this moment is left to recover_workflows(), for
+-- which the lease is ended. Lock order: as release_workflows().
 CREATE OR REPLACE FUNCTION lockstep.unregister_executor(executor_id text)
 RETURNS int
 LANGUAGE plpgsql
@@ -13,6 +14,16 @@ BEGIN
     v_released_count := lockstep.release_workflows(unregister_executor.executor_id);
 
     DELETE FROM lockstep.executor AS e
+    WHERE e.executor_id = unregister_executor.executor_id
+        AND NOT EXISTS (
+            SELECT
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.executor_id = e.executor_id
+        );
+
+    UPDATE lockstep.executor AS e
+    SET expires_at = '-infinity', is_idle = false
     WHERE e.executor_id = unregister_executor.executor_id;
 
     RETURN v_released_count;

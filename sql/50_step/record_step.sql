@@ -7,7 +7,8 @@
 -- them rolls the step's writes back.
 --
 -- Takes no lock beside the new row, so a client that stops before its COMMIT
--- does not hold up recovery. The primary key closes the race with a successor:
+-- does not hold up recovery, and lets the server end the transaction when the
+-- COMMIT does not come within five seconds. The primary key closes the race with a successor:
 -- of two transactions that record one step, the second waits here for the
 -- first and then fails.
 CREATE OR REPLACE FUNCTION lockstep.record_step(
@@ -52,6 +53,9 @@ BEGIN
                   DETAIL = format('The workflow is %s.', coalesce(v_status, 'gone')),
                   HINT = 'Roll back and drop the workflow.';
     END IF;
+
+    -- only COMMIT follows: a client that stops before it must not hold up its successor
+    PERFORM set_config('idle_in_transaction_session_timeout', '5s', true);
 
     INSERT INTO lockstep.operation_outputs AS o (
         workflow_id, step_id, step_name, output, attempts, started_at, completed_at

@@ -13,6 +13,7 @@ RETURNS TABLE (workflow_id text, step_id int, remaining double precision)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
 DECLARE

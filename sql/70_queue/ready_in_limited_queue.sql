@@ -3,7 +3,9 @@
 -- Holds the queue's row until the claim commits, so the count of running
 -- workflows that it starts from stays true: claims of one limited queue follow
 -- each other, other queues do not notice. Lock order: the queue row, then
--- workflow rows, skipping locked ones.
+-- workflow rows, skipping locked ones. A queue row that is locked is not waited
+-- for but read as "nothing now": the client that changes the queue in an open
+-- transaction must not stop a worker that serves others too.
 CREATE OR REPLACE FUNCTION lockstep._ready_in_limited_queue(
     p_queue_name text,
     p_workflow_names text[],
@@ -23,7 +25,7 @@ BEGIN
     INTO r_queue
     FROM lockstep.queue AS q
     WHERE q.queue_name = p_queue_name
-    FOR NO KEY UPDATE;
+    FOR NO KEY UPDATE SKIP LOCKED;
 
     IF NOT FOUND OR r_queue.is_paused THEN
         RETURN ARRAY[]::tid[];

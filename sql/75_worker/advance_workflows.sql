@@ -5,7 +5,9 @@
 -- "receives", "suspensions" and "outcomes", each as the function of that part
 -- describes it; claim_count: how many new workflows to claim. Returns an object
 -- with "lost" (workflow ids), and, if any, "timers", "messages", "receives" and
--- "suspensions" as those functions return them, and "claimed".
+-- "suspensions" as those functions return them, and "claimed". What users
+-- wrote (inputs, headers, outputs, errors, messages) comes as JSON texts inside
+-- the JSON, as _recorded_steps() explains.
 --
 -- One call for everything that many workflows wait for, because the commit is
 -- the cost and not the row. Lock order: that of the parts, in the order below.
@@ -54,7 +56,12 @@ BEGIN
     END IF;
 
     IF advance_workflows.changes ? 'receives' THEN
-        SELECT json_agg(r)
+        SELECT json_agg(
+            json_build_object(
+                'workflow_id', r.workflow_id, 'step_id', r.step_id, 'outcome', r.outcome,
+                'message', r.message::text, 'remaining', r.remaining
+            )
+        )
         INTO v_receives
         FROM lockstep.receive_messages(advance_workflows.executor_id, advance_workflows.changes -> 'receives') AS r;
     END IF;
@@ -74,7 +81,13 @@ BEGIN
     END IF;
 
     IF advance_workflows.claim_count > 0 THEN
-        SELECT json_agg(c)
+        SELECT json_agg(
+            json_build_object(
+                'workflow_id', c.workflow_id, 'workflow_name', c.workflow_name,
+                'queue_name', c.queue_name, 'inputs', c.inputs::text, 'headers', c.headers::text,
+                'attempt', c.attempt, 'steps', c.steps
+            )
+        )
         INTO v_claimed
         FROM lockstep.claim_workflows(advance_workflows.executor_id, advance_workflows.claim_count) AS c;
     END IF;

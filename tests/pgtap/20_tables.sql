@@ -75,6 +75,9 @@ VALUES
     ('workflow_status', 'timeout_is_positive', '{"timeout": "-1 s"}'),
     -- a timeout that no timestamp can hold would break every claim from its queue
     ('workflow_status', 'timeout_not_endless', '{"timeout": "300000 years"}'),
+    -- the next due moment is counted in seconds from now
+    ('workflow_status', 'times_are_finite', '{"status": "DELAYED", "available_at": "infinity"}'),
+    ('workflow_status', 'times_are_finite', '{"deadline_at": "-infinity"}'),
     ('workflow_status', 'completed_or_completed_at_null', '{"completed_at": "2026-01-01"}'),
     ('workflow_status', 'completed_or_completed_at_null', '{"status": "SUCCESS"}'),
     ('workflow_status', 'completed_or_completed_at_null', '{"status": "ERROR", "error": {}}'),

@@ -72,7 +72,7 @@ CROSS JOIN (
         (
             'receives',
             '[
-                {"workflow_id": "w", "step_id": 5, "outcome": "received", "message": "hello", "remaining": null},
+                {"workflow_id": "w", "step_id": 5, "outcome": "received", "message": "\"hello\"", "remaining": null},
                 {"workflow_id": "waits", "step_id": 1, "outcome": "waiting", "message": null, "remaining": 7200}
             ]'
         ),
@@ -89,11 +89,11 @@ CROSS JOIN (
             '[
                 {
                     "workflow_id": "new 1", "workflow_name": "greet", "queue_name": "q",
-                    "inputs": {"positionalArgs": [], "namedArgs": {}}, "headers": null, "attempt": 1, "steps": null
+                    "inputs": "{\"namedArgs\": {}, \"positionalArgs\": []}", "headers": null, "attempt": 1, "steps": null
                 },
                 {
                     "workflow_id": "new 2", "workflow_name": "greet", "queue_name": "q",
-                    "inputs": {"positionalArgs": [], "namedArgs": {}}, "headers": null, "attempt": 1, "steps": null
+                    "inputs": "{\"namedArgs\": {}, \"positionalArgs\": []}", "headers": null, "attempt": 1, "steps": null
                 }
             ]'
         )

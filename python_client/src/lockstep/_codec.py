@@ -38,6 +38,16 @@ def encode(value: object) -> str:
     return text
 
 
+def decode_json(text: str | None) -> Any:
+    """Return the value of a JSON text; raise Unserializable where jsonb holds more than Python."""
+    try:
+        return None if text is None else from_json(text)
+    except ValueError as error:
+        raise Unserializable(
+            f"cannot read a JSON value of {len(text or '')} characters: {error}"
+        ) from error
+
+
 def _describe(value: object) -> str:
     return f"a value of type {type(value).__qualname__}"
 
@@ -61,9 +71,9 @@ class ReturnCodec:
         a crash: a tuple that nothing annotates is a list both times.
         """
         text = encode(value)
-        if value is None or isinstance(value, (bool, int, str)):
+        if self._adapter is None and (value is None or type(value) in (bool, str)):
             return text, value
-        return text, self.decode(from_json(text))
+        return text, self.decode(decode_json(text))
 
     def decode(self, value: object) -> Any:
         """Return the recorded JSON value as the annotation wants it."""
@@ -104,13 +114,18 @@ def encode_error(error: BaseException) -> str:
     ``args`` is left out where it is no JSON, or long.
     """
     cls = type(error)
+    try:
+        message = str(error)
+        lines = "".join(traceback.format_exception(cls, error, error.__traceback__))
+    except Exception as broken:  # the exception's own __str__ fails
+        message = f"<its message cannot be shown: {type(broken).__name__}>"
+        lines = "".join(traceback.format_tb(error.__traceback__))
     name = cls.__qualname__
     if cls.__module__ not in ("builtins", "lockstep._errors"):
         name = f"{cls.__module__}.{name}"
-    lines = "".join(traceback.format_exception(cls, error, error.__traceback__))
     document: dict[str, Any] = {
         "type": name,
-        "message": _storable(str(error))[:_MESSAGE_LIMIT],
+        "message": _storable(message)[:_MESSAGE_LIMIT],
         "traceback": _storable(lines)[-_TRACEBACK_LIMIT:],
     }
     with contextlib.suppress(Unserializable):
@@ -132,11 +147,7 @@ def decode_error(document: dict[str, Any]) -> Exception:
     without calling ``__init__``, so it has its ``args`` and no further attributes.
     """
     type_name, message = document["type"], document["message"]
-    module_name, _, class_name = type_name.rpartition(".")
-    module = sys.modules.get(module_name) if module_name else builtins
-    if not module_name and not hasattr(builtins, class_name):
-        module = sys.modules["lockstep._errors"]
-    cls = getattr(module, class_name, None)
+    cls = _find_class(type_name)
     if isinstance(cls, type) and issubclass(cls, Exception):
         try:
             error = cls.__new__(cls, message)
@@ -145,3 +156,15 @@ def decode_error(document: dict[str, Any]) -> Exception:
         error.args = tuple(document.get("args", (message,)))
         return error
     return StepFailed(type_name, message)
+
+
+def _find_class(type_name: str) -> Any:
+    """Return what a recorded type names in a loaded module, nested classes included."""
+    parts = type_name.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        found: Any = sys.modules.get(".".join(parts[:count]))
+        if found is not None:
+            for name in parts[count:]:
+                found = getattr(found, name, None)
+            return found
+    return getattr(builtins, type_name, getattr(sys.modules["lockstep._errors"], type_name, None))

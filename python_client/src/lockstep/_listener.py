@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import AsyncConnection, sql
 
-from ._session import pause_after
+from ._session import PATIENCE, pause_after
 
 if TYPE_CHECKING:
     from ._worker import Worker
 
 _PROBE_TIMEOUT = 1.0
+_PROBE_INTERVAL = 60.0
 
 
 class Listener:
@@ -30,9 +31,10 @@ class Listener:
         self._worker = worker
         self._dsn = dsn
         self.is_connected = False
+        self._has_reported = False
 
     async def run(self) -> None:
-        """Listen until cancelled; returns at once if notifications do not arrive here."""
+        """Listen until cancelled; where notifications do not arrive, try again now and then."""
         attempt = 0
         while True:
             try:
@@ -41,13 +43,13 @@ class Listener:
                     autocommit=True,
                     prepare_threshold=None,
                     application_name="lockstep listener",
+                    **PATIENCE,
                 ) as connection:
                     if not await self._hears_echo(connection):
-                        self._worker.log.info(
-                            "notifications do not arrive over this connection: polling every %g s",
-                            self._worker.poll_interval,
-                        )
-                        return
+                        self._report_silence()
+                        await connection.close()
+                        await asyncio.sleep(_PROBE_INTERVAL)
+                        continue
                     attempt = 0
                     await connection.execute("LISTEN lockstep")
                     self._set_connected(True)
@@ -60,6 +62,14 @@ class Listener:
                 self._set_connected(False)
             await asyncio.sleep(pause_after(attempt))
             attempt += 1
+
+    def _report_silence(self) -> None:
+        if not self._has_reported:
+            self._has_reported = True
+            self._worker.log.info(
+                "notifications do not arrive over this connection: polling every %g s",
+                self._worker.poll_interval,
+            )
 
     def _set_connected(self, is_connected: bool) -> None:
         if is_connected == self.is_connected:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from ._codec import encode
+from ._codec import decode_json, encode
 from ._errors import WorkflowNotFound
 from ._run import Run
 from ._scope import current_run
@@ -90,11 +90,11 @@ def receive(
     async def operation(run: Run, step_id: int) -> Any:
         recorded = run.recorded(step_id, "receive")
         if recorded is not None and recorded.is_finished:
-            return recorded.output
+            return decode_json(recorded.output)
         while True:
             reply = await run.change("receives", step_id, **fields)
             if reply["outcome"] != "waiting":
-                return reply["message"]
+                return decode_json(reply["message"])
             await run.wait(step_id, run.moment(reply["remaining"]), topic or "")
 
     return _as_step("receive", operation)

@@ -74,10 +74,10 @@ class Pulse:
         is_idle = self._worker.listener.is_connected and self._worker.claimer.is_idle
         if now >= self._heartbeat_at or is_idle != self._said_idle:
             await self._heartbeat(now, is_idle)
-        if now >= self._due_at:
-            await self._promote(now)
         if now >= self._expiry_at:
             await self._recover(now)
+        if now >= self._due_at:
+            await self._promote(now)
 
     async def _heartbeat(self, now: float, is_idle: bool) -> None:
         names = await self._worker.session.call(_HEARTBEAT, self._worker.executor_id, is_idle)
@@ -111,7 +111,7 @@ class Pulse:
     async def _recover(self, now: float) -> None:
         ((recovered, next_expiry_in),) = await self._worker.session.call(_RECOVER)
         latest = now + self._heartbeat_interval
-        self._expiry_at = latest if next_expiry_in is None else now + max(next_expiry_in, 0.05)
+        self._expiry_at = min(latest, now + max(next_expiry_in or 0.0, 0.05))
         if recovered:
             self._worker.log.info("took over %s workflows of dead workers", recovered)
             self._worker.claimer.ring()

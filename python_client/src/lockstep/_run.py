@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import to_json
 
-from ._codec import encode, encode_error
+from ._codec import decode_json, encode, encode_error
 from ._errors import StepMismatch, Unserializable
 
 if TYPE_CHECKING:
@@ -29,21 +30,26 @@ _BUSY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds before a suspension that a sender's open transaction prevented is tried again."""
 
 
-class RunEnded(BaseException):
+class RunEnded(asyncio.CancelledError):
     """
     Unwinds user code whose run is over here: suspended, lost or handed back.
 
-    Not an Exception, so that user code does not take it for a failure of its own.
+    Not an Exception, so that user code does not take it for a failure of its own; a
+    cancellation, so that tasks which nobody awaits any more end without a log entry.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
-    """A step as an earlier attempt left it; ``wakes_at`` (monotonic) is set while it waits."""
+    """
+    A step as an earlier attempt left it; ``wakes_at`` (monotonic) is set while it waits.
+
+    ``output`` and ``error`` are JSON texts, read when the workflow comes to the step.
+    """
 
     step_name: str
-    output: Any
-    error: dict[str, Any] | None
+    output: str | None
+    error: str | None
     attempts: int
     wakes_at: float | None
 
@@ -72,8 +78,8 @@ class Run:
         self.workflow_name: str = claimed["workflow_name"]
         self.queue_name: str = claimed["queue_name"]
         self.attempt: int = claimed["attempt"]
-        self.headers: dict[str, Any] = claimed["headers"] or {}
-        self.inputs: dict[str, Any] = claimed["inputs"]
+        self.headers: dict[str, Any] = {}
+        self._claimed = claimed
         self.ended: str | None = None
         self.task: asyncio.Task[None] | None = None
         self._identity = to_json({"workflow_id": self.workflow_id, "attempt": self.attempt})[
@@ -165,7 +171,7 @@ class Run:
 
     async def primitive(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Run a primitive, so that the run knows that this branch of it is busy."""
-        if self._suspending is not None:
+        while self._suspending is not None:
             await asyncio.shield(self._suspending)
         if self.ended is not None:
             raise RunEnded
@@ -187,6 +193,8 @@ class Run:
 
     async def wait(self, step_id: int, wakes_at: float | None, topic: str | None = None) -> None:
         """Wait for a moment or a message; the run is suspended once all of its branches wait."""
+        if self.ended is not None:
+            raise RunEnded
         wait = _Wait(self.loop.create_future(), wakes_at, topic)
         self._waits[step_id] = wait
         self._arm(wait)
@@ -292,7 +300,8 @@ class Run:
         """Run the workflow function to its end and record its outcome."""
         workflow = self.worker.app.workflows[self.workflow_name]
         try:
-            args, kwargs = workflow.arguments.decode(self.inputs)
+            self.headers = decode_json(self._claimed["headers"]) or {}
+            args, kwargs = workflow.arguments.decode(decode_json(self._claimed["inputs"]))
             value = await workflow.call_in(self, args, kwargs)
             if self._mismatch is not None:
                 raise self._mismatch
@@ -307,11 +316,9 @@ class Run:
             kind, document = "error", encode_error(self._mismatch or error)
         if self.ended is not None:
             return
-        try:
+        with contextlib.suppress(RunEnded):
             try:
                 await self.change("outcomes", 0, **{kind: document})
             except Unserializable as error:
                 await self.change("outcomes", error=encode_error(error))
-        except RunEnded:
-            return
-        self.end("finished")
+            self.end("finished")

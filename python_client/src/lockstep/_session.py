@@ -11,6 +11,15 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
+PATIENCE: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""libpq settings that notice a dead link within half a minute, not after hours."""
+
 CONNECT_PAUSES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Seconds between attempts to connect; the last one repeats."""
 
@@ -67,11 +76,16 @@ class Session:
                     autocommit=True,
                     prepare_threshold=None,
                     application_name=self._application_name,
+                    **PATIENCE,
                 )
                 self.generation += 1
                 if self.prepares:
                     self._connection.prepare_threshold = 5
             return self._connection
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None and not self._connection.closed
 
     def use_prepared_statements(self) -> None:
         """Prepare statements from now on; a transaction pooler would break them."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._codec import decode_error, encode_error
+from ._codec import decode_error, decode_json, encode_error
 from ._errors import Unserializable
 
 if TYPE_CHECKING:
@@ -86,11 +86,11 @@ def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator
         return value
 
 
-def outcome_of(step: StepFunction[..., Any], output: Any, error: dict[str, Any] | None) -> Any:
-    """Return a recorded output, or raise the recorded error."""
+def outcome_of(step: StepFunction[..., Any], output: str | None, error: str | None) -> Any:
+    """Return a recorded output, or raise the recorded error; both are JSON texts."""
     if error is not None:
-        raise decode_error(error)
-    return step.returns.decode(output)
+        raise decode_error(decode_json(error))
+    return step.returns.decode(decode_json(output))
 
 
 async def drive(

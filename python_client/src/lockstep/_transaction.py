@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, cast
 import psycopg
 from psycopg import errors
 from psycopg.rows import tuple_row
-from pydantic_core import from_json
 
 from ._run import Run, RunEnded
 from ._step_flow import CallStep, outcome_of
@@ -51,6 +50,7 @@ class _Transaction:
         self.pauses = _pauses()
         self.conflict_count = 0
         self.is_in_doubt = False
+        self.failure: Exception | None = None
 
     @property
     def isolation(self) -> str | None:
@@ -75,28 +75,38 @@ class _Transaction:
     def key(self) -> tuple[str, int]:
         return self.run.workflow_id, self.action.step_id
 
-    def adopt(self, row: tuple[str | None, str | None]) -> Any:
-        output, error = (None if text is None else from_json(text) for text in row)
-        return outcome_of(self.step, output, error)
+    def pause_after(self, error: Exception, is_broken: bool) -> float:
+        """
+        Return the seconds after which to go on; raise a failure that stands.
 
-    def pause_after(self, error: psycopg.Error, is_broken: bool) -> float:
-        """Return the seconds after which to try again; raise when that would not help."""
+        A failure stands when a look at the recorded step found none. Before that it may
+        come from another transaction's commit of this very step.
+        """
+        state = getattr(error, "sqlstate", None)
         if self.run.ended is not None:
             raise RunEnded from error
-        if isinstance(error, _CONFLICTS):
+        if error is self.failure:
+            raise error
+        if isinstance(error, _CONFLICTS) and self.conflict_count < _CONFLICT_TRIES:
             self.conflict_count += 1
-            if self.conflict_count < _CONFLICT_TRIES:
-                return next(self.pauses)
-        elif error.sqlstate in ("WF001", "WF002"):
+            return next(self.pauses)
+        if state in ("WF001", "WF002"):
             self.run.loop.call_soon_threadsafe(self.run.end, "lost")
             raise RunEnded from error
-        elif error.sqlstate == "WF004" or is_broken:
-            self.is_in_doubt = True
-            return next(self.pauses) if is_broken else 0.0
-        raise error
+        self.is_in_doubt = True
+        if is_broken:
+            return next(self.pauses)
+        if state != "WF004":
+            self.failure = error
+        return 0.0
+
+    def raise_failure(self) -> None:
+        """Raise the failure that made us look for a recorded step: there is none."""
+        if self.failure is not None:
+            raise self.failure
 
 
-def _is_broken(connection: Any, error: psycopg.Error) -> bool:
+def _is_broken(connection: Any, error: Exception) -> bool:
     """Tell a lost connection, or none to be had, from an error of the user's statements."""
     return isinstance(error, psycopg.OperationalError) and (
         connection is None or bool(connection.closed)
@@ -118,20 +128,23 @@ async def run_async(
         started = time.perf_counter()
         try:
             async with pool.connection() as connection:
+                recorded = None
                 if attempt.is_in_doubt:
                     cursor = connection.cursor(row_factory=tuple_row)
-                    row = await (await cursor.execute(_RECORDED, attempt.key)).fetchone()
-                    if row is not None:
-                        return attempt.adopt(cast(Any, row))
-                async with connection.transaction():
-                    if attempt.isolation is not None:
-                        await connection.execute(cast(Any, attempt.isolation))
-                    value = await step.function(connection, *args, **kwargs)
-                    text, value = step.returns.encode(value)
-                    await connection.execute(_RECORD, attempt.record_params(text, started))
-            return value
-        except psycopg.Error as error:
+                    recorded = await (await cursor.execute(_RECORDED, attempt.key)).fetchone()
+                if recorded is None:
+                    attempt.raise_failure()
+                    async with connection.transaction():
+                        if attempt.isolation is not None:
+                            await connection.execute(cast(Any, attempt.isolation))
+                        value = await step.function(connection, *args, **kwargs)
+                        text, value = step.returns.encode(value)
+                        await connection.execute(_RECORD, attempt.record_params(text, started))
+                    return value
+        except Exception as error:
             pause = attempt.pause_after(error, _is_broken(connection, error))
+        else:
+            return outcome_of(step, *cast(Any, recorded))
         await asyncio.sleep(pause)
 
 
@@ -150,18 +163,21 @@ def run_sync(
         started = time.perf_counter()
         try:
             with pool.connection() as connection:
+                recorded = None
                 if attempt.is_in_doubt:
                     cursor = connection.cursor(row_factory=tuple_row)
-                    row = cursor.execute(_RECORDED, attempt.key).fetchone()
-                    if row is not None:
-                        return attempt.adopt(cast(Any, row))
-                with connection.transaction():
-                    if attempt.isolation is not None:
-                        connection.execute(cast(Any, attempt.isolation))
-                    value = step.function(connection, *args, **kwargs)
-                    text, value = step.returns.encode(value)
-                    connection.execute(_RECORD, attempt.record_params(text, started))
-            return value
-        except psycopg.Error as error:
+                    recorded = cursor.execute(_RECORDED, attempt.key).fetchone()
+                if recorded is None:
+                    attempt.raise_failure()
+                    with connection.transaction():
+                        if attempt.isolation is not None:
+                            connection.execute(cast(Any, attempt.isolation))
+                        value = step.function(connection, *args, **kwargs)
+                        text, value = step.returns.encode(value)
+                        connection.execute(_RECORD, attempt.record_params(text, started))
+                    return value
+        except Exception as error:
             pause = attempt.pause_after(error, _is_broken(connection, error))
+        else:
+            return outcome_of(step, *cast(Any, recorded))
         time.sleep(pause)

@@ -33,7 +33,7 @@ from ._errors import InvalidArgument, NotInstalled, translate
 from ._listener import Listener
 from ._pulse import Pulse
 from ._run import Run
-from ._session import Session
+from ._session import PATIENCE, Session
 from ._writer import Writer
 
 _REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s)"
@@ -43,6 +43,9 @@ _SAFETY_POLL = 5.0
 
 _LAST_FLUSH = 2.0
 """Seconds that a stopping worker waits for the flush under way."""
+
+_GOODBYE = 10.0
+"""Seconds that a stopping worker waits for the database to take its workflows back."""
 
 _TROUBLE_SILENCE = 5.0
 """Seconds for which the same trouble with the database is not logged again."""
@@ -175,6 +178,14 @@ class Worker:
         await asyncio.wait(engine[:1], timeout=_LAST_FLUSH)
         await _cancel(engine)
         self.writer.abandon()
+        goodbye = asyncio.create_task(self._say_goodbye())
+        await asyncio.wait([goodbye], timeout=_GOODBYE)
+        if not goodbye.done():
+            self.log.warning("stopped without an answer from the database, the lease will end")
+            await _cancel([goodbye])
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _say_goodbye(self) -> None:
         await self.session.close()
         try:
             ((released,),) = await self.session.call(_UNREGISTER, self.executor_id)
@@ -188,7 +199,6 @@ class Worker:
             await self._async_pool.close()
         if self._sync_pool is not None:
             await asyncio.to_thread(self._sync_pool.close)
-        self.threads.shutdown(wait=False, cancel_futures=True)
 
     async def _check_installation(self) -> None:
         try:
@@ -305,8 +315,11 @@ class Worker:
 
     def _pool_options(self) -> dict[str, Any]:
         return {
+            # every transaction begins where the code says so, also after a look at a step
+            "autocommit": True,
             "application_name": "lockstep transaction",
             "prepare_threshold": 5 if self.session.prepares else None,
+            **PATIENCE,
         }
 
 

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 _ADVANCE = "SELECT lockstep.advance_workflows(%s, %s::jsonb, %s)::text"
 _RELEASE = "SELECT lockstep.release_workflows(%s, %s::text[])"
 _LOCKED_PAUSE = 0.25
-"""Seconds after which a change that met a locked row is tried again."""
+_LONGEST_LOCKED_PAUSE = 5.0
+"""Seconds, doubling up to the longest, before a change that met a locked row is tried again."""
+
+_STUCK_AFTER = 5
+"""Failures in a row, with the server there, after which changes are sent one by one."""
 
 
 @dataclass(slots=True)
@@ -39,6 +43,8 @@ class Change:
     step_id: int
     body: str
     future: asyncio.Future[Any]
+    tries: int = 0
+    retry_at: float = 0.0
 
     def resolve(self, value: Any = None) -> None:
         if not self.future.done():
@@ -58,6 +64,7 @@ class Writer:
         self._pending: list[Change] = []
         self._wakeup = asyncio.Event()
         self._flushing: list[Change] = []
+        self._set_aside: list[Change] = []
         self._reconciled_generation = 1
         self._is_stopped = False
         self.doubts_claims = False
@@ -87,7 +94,7 @@ class Writer:
 
     def abandon(self) -> None:
         """Unwind whatever still waits for a change: the worker is gone."""
-        for change in (*self._flushing, *self._pending):
+        for change in (*self._flushing, *self._pending, *self._set_aside):
             change.fail(RunEnded())
 
     async def flush(self) -> None:
@@ -100,6 +107,7 @@ class Writer:
             self._flushing = batch
             await self._send(batch, claim_count)
             self._flushing = []
+        await self._retry_one()
 
     @staticmethod
     def _drop_if_ended(change: Change) -> bool:
@@ -128,7 +136,8 @@ class Writer:
                     for change in batch:
                         change.fail(RunEnded())
                     return
-                if failure is not Failure.PASSING and is_reconciled and batch:
+                is_stuck = attempt >= _STUCK_AFTER and self._worker.session.is_connected
+                if (failure is not Failure.PASSING or is_stuck) and is_reconciled and batch:
                     await self._send_one_by_one(batch, error)
                     return
                 self._worker.log_trouble(error)
@@ -161,20 +170,29 @@ class Writer:
                 if not self._drop_if_ended(change):
                     await self._send([change], 0)
             return
-        for change in batch:
-            if classify(error) is Failure.LOCKED:
-                self._worker.loop.call_later(_LOCKED_PAUSE, self._retry, change)
-            else:
-                self._worker.log.warning(
-                    'the database refused a change of workflow "%s": %s',
-                    change.run.workflow_id,
-                    error.diag.message_primary or error,
-                )
-                change.fail(Unserializable(f"the database refused the value: {error}"))
+        (change,) = batch
+        if classify(error) is Failure.REFUSED:
+            self._worker.log.warning(
+                'the database refused a change of workflow "%s": %s',
+                change.run.workflow_id,
+                error.diag.message_primary or error,
+            )
+            change.fail(Unserializable(f"the database refused the value: {error}"))
+            return
+        pause = min(_LOCKED_PAUSE * 2**change.tries, _LONGEST_LOCKED_PAUSE)
+        change.tries += 1
+        change.retry_at = self._worker.loop.time() + pause
+        self._set_aside.append(change)
+        self._worker.loop.call_later(pause, self._wakeup.set)
 
-    def _retry(self, change: Change) -> None:
-        self._pending.append(change)
-        self._wakeup.set()
+    async def _retry_one(self) -> None:
+        """Send a change that was set aside again, alone: it may hold up the call once more."""
+        now = self._worker.loop.time()
+        change = next((change for change in self._set_aside if change.retry_at <= now), None)
+        if change is not None:
+            self._set_aside.remove(change)
+            if not self._drop_if_ended(change):
+                await self._send([change], 0)
 
     async def _call(self, batch: list[Change], claim_count: int) -> None:
         by_kind: dict[str, list[Change]] = {}

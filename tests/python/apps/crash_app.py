@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from datetime import timedelta
@@ -127,3 +128,13 @@ async def load(key: str) -> int:
 @app.workflow
 def dies(key: str) -> None:
     os.kill(os.getpid(), 9)
+
+
+@app.step
+async def blocks_in_thread() -> None:
+    await asyncio.to_thread(gate, "in_thread")
+
+
+@app.workflow
+async def stuck_in_thread() -> None:
+    await blocks_in_thread()

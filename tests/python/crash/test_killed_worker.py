@@ -239,3 +239,13 @@ def test_terminated_worker_lets_running_workflows_end(
     assert worker.process.wait(30) == 0
     assert database.status(workflow_id) == "SUCCESS"
     assert database.status(late_id) == "ENQUEUED"
+
+
+def test_worker_with_a_stuck_thread_ends_when_told_to(
+    database: Database, start_worker: StartWorker, gates: Gates
+) -> None:
+    workflow_id = database.enqueue("stuck_in_thread")
+    worker = start_worker("crash_app:app", "--grace", "0.2")
+    gates.wait_until_reached("in_thread")
+    assert worker.terminate(timeout=15) == 0
+    assert database.status(workflow_id) == "ENQUEUED"

@@ -65,6 +65,17 @@ def test_role_with_create_on_the_database_installs_and_owns_the_extension(
     assert installer.value("SELECT lockstep.enqueue_workflow('w', 'q')")
 
 
+def test_role_whose_name_needs_quotes_installs_too(empty: Database) -> None:
+    name = empty.value("SELECT current_database()")
+    empty.rows('CREATE ROLE "App.Owner@home" LOGIN')
+    try:
+        empty.rows(f'GRANT CREATE ON DATABASE {name} TO "App.Owner@home"')
+        Database(f"{empty.dsn} user=App.Owner@home").rows("CREATE EXTENSION lockstep")
+    finally:
+        empty.rows('DROP OWNED BY "App.Owner@home" CASCADE')
+        empty.rows('DROP ROLE "App.Owner@home"')
+
+
 def test_schema_of_somebody_else_is_refused(empty: Database, installer: Database) -> None:
     empty.rows("CREATE ROLE squatter")
     empty.rows("CREATE SCHEMA lockstep AUTHORIZATION squatter")

@@ -188,3 +188,87 @@ async def test_transaction_of_a_cancelled_workflow_rolls_back(
     assert database.rows("SELECT DISTINCT balance FROM account") == [(0,)]
     assert await client.status(workflow_id) == "CANCELLED"
     assert database.steps(workflow_id) == []
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_lost_connection_keeps_the_isolation_level(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient, kind: str
+) -> None:
+    app = lockstep.App()
+    levels: list[str] = []
+    level = IsolationLevel.SERIALIZABLE
+    show = "SHOW transaction_isolation"
+    end = "SELECT pg_terminate_backend(pg_backend_pid())"
+
+    if kind == "async":
+
+        @app.transaction(name="step", isolation_level=level)
+        async def step(conn: psycopg.AsyncConnection[Any]) -> None:
+            row = await (await conn.execute(show)).fetchone()
+            assert row is not None
+            levels.append(row[0])
+            if len(levels) == 1:
+                await conn.execute(end)
+
+        @app.workflow(name="main")
+        async def main() -> None:
+            await step()
+    else:
+
+        @app.transaction(name="step", isolation_level=level)
+        def step_plain(conn: psycopg.Connection[Any]) -> None:
+            row = conn.execute(show).fetchone()
+            assert row is not None
+            levels.append(row[0])
+            if len(levels) == 1:
+                conn.execute(end)
+
+        @app.workflow(name="main")
+        def main_plain() -> None:
+            step_plain()
+
+    async with run_worker(app):
+        await client.result(await client.enqueue("main"), timeout=SOON)
+    assert levels == ["serializable", "serializable"]
+
+
+async def test_failure_gives_way_to_a_commit_that_arrived_meanwhile(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient
+) -> None:
+    app = lockstep.App()
+
+    @app.transaction
+    async def book(conn: psycopg.AsyncConnection[Any]) -> str:
+        # what a predecessor's late COMMIT would leave behind: its row and its checkpoint
+        database.rows("INSERT INTO account VALUES ('late', 1)")
+        database.rows(
+            "INSERT INTO lockstep.operation_outputs"
+            " (workflow_id, step_id, step_name, output, started_at, completed_at)"
+            " SELECT workflow_id, 1, 'book', '\"late\"', now(), now() FROM lockstep.workflow_status"
+        )
+        await conn.execute("INSERT INTO account VALUES ('late', 1)")
+        return "second"
+
+    @app.workflow
+    async def main() -> str:
+        return await book()
+
+    async with run_worker(app):
+        assert await client.result(await client.enqueue(main), timeout=SOON) == "late"
+    assert database.value("SELECT count(*) FROM account WHERE name = 'late'") == 1
+
+
+async def test_worker_that_stops_before_its_commit_does_not_block_its_successor(
+    database: Database,
+) -> None:
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        database.enqueue("w", workflow_id="w")
+        executor = database.value("SELECT lockstep.register_executor('{default}', '{w}')")
+        database.rows("SELECT * FROM lockstep.claim_workflows(%s, 1)", executor)
+        connection.execute("BEGIN")
+        connection.execute("SELECT lockstep.record_step(%s, 'w', 1, 1, 's')", (executor,))
+        row = connection.execute("SHOW idle_in_transaction_session_timeout").fetchone()
+        assert row == ("5s",)
+        connection.execute("ROLLBACK")
+        row = connection.execute("SHOW idle_in_transaction_session_timeout").fetchone()
+        assert row == ("0",)

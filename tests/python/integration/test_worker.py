@@ -379,3 +379,18 @@ async def test_place_in_a_limited_queue_is_taken_when_it_becomes_free(
         " FROM lockstep.workflow_status) AS g (gap)"
     )
     assert idle < timedelta(seconds=0.25), "no place stays free while work waits"
+
+
+async def test_client_that_holds_a_queue_row_stops_no_other_queue(
+    database: Database, run_worker: Any, client: Client, app: lockstep.App
+) -> None:
+    database.rows("SELECT lockstep.create_queue('limited', concurrency => 1)")
+    async with run_worker(app, queues=["limited", "default"]):
+        with psycopg.connect(database.dsn) as connection:
+            connection.execute("SELECT lockstep.pause_queue('limited')")
+            limited = await client.enqueue("work", queue_name="limited")
+            for number in range(3):
+                assert await client.result(await client.enqueue("work", number), timeout=SOON)
+            assert await client.status(limited) == "ENQUEUED"
+            connection.rollback()
+        assert await client.result(limited, timeout=SOON) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from datetime import timedelta
@@ -364,6 +365,70 @@ async def test_user_code_that_catches_everything_cannot_stop_a_suspension(
         assert await client.result(workflow_id, timeout=SOON) == "m"
     assert "leak" not in leaks
     assert [name for _, name, _ in database.steps(workflow_id)] == ["receive"]
+
+
+@pytest.mark.parametrize("value", ["300 levels deep", "1e5000"])
+async def test_json_that_python_cannot_read_fails_one_workflow_only(
+    database: Database, run_worker: Any, client: Client, value: str
+) -> None:
+    app = lockstep.App()
+
+    @app.workflow
+    async def echo(value: Any) -> Any:
+        return value
+
+    @app.workflow
+    async def listens() -> Any:
+        return await lockstep.receive("t")
+
+    poison = "[" * 300 + "]" * 300 if value.endswith("deep") else value
+    bad = database.enqueue("echo", positional_args=f"[{poison}]")
+    good = await client.enqueue(echo, 1)
+    listener = await client.enqueue(listens)
+    database.rows("SELECT lockstep.send_message(%s, %s, 't')", listener, poison)
+    async with run_worker(app):
+        assert await client.result(good, timeout=SOON) == 1
+        for workflow_id in (bad, listener):
+            with pytest.raises(lockstep.WorkflowFailed, match="cannot read a JSON value"):
+                await client.result(workflow_id, timeout=SOON)
+
+
+async def test_exception_that_cannot_be_shown_ends_the_workflow_too(
+    database: Database, run_worker: Any, client: Client
+) -> None:
+    app = lockstep.App()
+
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    @app.workflow
+    async def fails() -> None:
+        raise Broken
+
+    async with run_worker(app) as worker:
+        with pytest.raises(lockstep.WorkflowFailed, match="cannot be shown"):
+            await client.result(await client.enqueue(fails), timeout=SOON)
+        assert worker.runs == {}
+
+
+async def test_tasks_that_nobody_awaits_leave_no_log_entry(
+    database: Database, run_worker: Any, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = lockstep.App()
+
+    @app.workflow
+    async def forgets() -> Any:
+        forgotten = asyncio.create_task(lockstep.receive("other"))  # noqa: RUF006, F841
+        return await lockstep.receive("t")
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue(forgets)
+        await wait_for(client, workflow_id, "WAITING")
+        await client.send(workflow_id, 1, "t")
+        assert await client.result(workflow_id, timeout=SOON) == 1
+    gc.collect()
+    assert [r for r in caplog.records if r.name == "asyncio"] == []
 
 
 async def wait_for(client: Client, workflow_id: str, status: str) -> None:

@@ -122,6 +122,38 @@ def test_recorded_error_is_caught_as_its_own_class(error: Exception) -> None:
     assert str(again) == str(error)
 
 
+class Outer:
+    class Missing(Exception):
+        pass
+
+
+def test_error_of_a_nested_class_is_found() -> None:
+    again = decode_error(json.loads(encode_error(Outer.Missing("gone"))))
+    assert type(again) is Outer.Missing
+
+
+def test_annotated_scalar_is_what_the_annotation_says_at_once() -> None:
+    def load() -> UUID: ...  # type: ignore[empty-body]
+
+    _, seen = ReturnCodec(load).encode("12345678-1234-5678-1234-567812345678")
+    assert isinstance(seen, UUID)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(10**5000, id="digits"),
+        pytest.param(json.loads("[" * 250 + "]" * 250), id="deep"),
+    ],
+)
+def test_value_that_could_not_be_read_again_is_refused(value: Any) -> None:
+    def load():  # type: ignore[no-untyped-def]
+        ...
+
+    with pytest.raises(Unserializable):
+        ReturnCodec(load).encode(value)
+
+
 def test_error_of_an_unknown_class_is_a_step_failure() -> None:
     again = decode_error({"type": "gone.module.Error", "message": "m"})
     assert isinstance(again, StepFailed)

@@ -91,22 +91,40 @@ def worker(
     loaded = load_app(app)
     with _readable_errors():
         asyncio.run(
-            Worker(
-                loaded,
-                queues=queue,
-                dsn=dsn,
-                concurrency=concurrency,
-                lease=timedelta(seconds=lease),
-                grace=timedelta(seconds=grace),
-                poll_interval=timedelta(seconds=poll_interval),
-                app_version=app_version,
-                max_connections=max_connections,
-            ).run()
+            _run_and_exit(
+                Worker(
+                    loaded,
+                    queues=queue,
+                    dsn=dsn,
+                    concurrency=concurrency,
+                    lease=timedelta(seconds=lease),
+                    grace=timedelta(seconds=grace),
+                    poll_interval=timedelta(seconds=poll_interval),
+                    app_version=app_version,
+                    max_connections=max_connections,
+                )
+            )
         )
-    # a thread stuck in user code must not keep the process: its workflow was handed back
+
+
+async def _run_and_exit(worker: Worker) -> None:
+    """
+    Run a worker and end the process with it.
+
+    Not by returning: that would wait for threads that are stuck in user code, whose
+    workflows were handed back.
+    """
+    status = 0
+    try:
+        await worker.run()
+    except (LockstepError, psycopg.Error):
+        raise
+    except BaseException:
+        logging.getLogger("lockstep.worker").exception("the worker failed")
+        status = 1
     logging.shutdown()
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 @cli.command()
