@@ -135,7 +135,7 @@ SELECT results_eq(
     $$
     VALUES
         (1, 'one', to_jsonb('{"a": 1}'::text), NULL::jsonb, 1, NULL::numeric),
-        (2, 'two', NULL, '{"type": "E"}', 3, NULL),
+        (2, 'two', NULL, to_jsonb('{"type": "E"}'::text), 3, NULL),
         (3, 'sleep', NULL, NULL, 0, 60),
         (4, 'nap', NULL, NULL, 0, 0)
     $$,
