@@ -128,6 +128,7 @@ class Writer:
                 return
             except psycopg.Error as error:
                 if claim_count:
+                    self.doubts_claims |= not self._worker.session.is_connected
                     self._worker.claimer.came_back(claim_count, 0)
                     claim_count = 0
                 failure = classify(error)
@@ -205,50 +206,47 @@ class Writer:
         rows = await self._worker.session.call(
             _ADVANCE, self._worker.executor_id, f"{{{document}}}", claim_count
         )
-        self._dispatch(by_kind, from_json(rows[0][0]), claim_count)
-
-    def _dispatch(
-        self, by_kind: dict[str, list[Change]], reply: dict[str, Any], claim_count: int
-    ) -> None:
-        """Give each change its part of the reply; those of lost workflows end their run."""
-        lost = set(reply["lost"])
-        timers = {(row["workflow_id"], row["step_id"]): row for row in reply["timers"] or ()}
-        messages = {(row["workflow_id"], row["step_id"]): row for row in reply["messages"] or ()}
-        receives = {(row["workflow_id"], row["step_id"]): row for row in reply["receives"] or ()}
-        suspensions = {row["workflow_id"]: row for row in reply["suspensions"] or ()}
-        for kind, changes in by_kind.items():
-            for change in changes:
-                workflow_id = change.run.workflow_id
-                if workflow_id in lost:
-                    self._lose(change)
-                elif kind == "suspensions":
-                    self._answer(change, suspensions[workflow_id]["outcome"])
-                elif kind in ("timers", "messages", "receives"):
-                    key = (workflow_id, change.step_id)
-                    if kind == "timers":
-                        row = timers.get(key)
-                        self._answer(change, "lost" if row is None else row["remaining"])
-                    elif kind == "messages":
-                        row = messages.get(key)
-                        self._answer(change, None if row is None else row["outcome"])
-                    else:
-                        row = receives[key]
-                        self._answer(change, "lost" if row["outcome"] == "lost" else row)
-                else:
-                    change.resolve()
+        reply = from_json(rows[0][0])
+        self._dispatch(batch, reply)
         if claim_count:
             claimed = reply["claimed"] or ()
             self._worker.claimer.came_back(claim_count, len(claimed))
             for row in claimed:
                 self._worker.start(row)
 
-    def _answer(self, change: Change, value: Any) -> None:
-        if value == "lost":
-            self._lose(change)
-        else:
-            change.resolve(value)
+    def _dispatch(self, batch: list[Change], reply: dict[str, Any]) -> None:
+        """Give each change its part of the reply; those of lost workflows end their run."""
+        lost = set(reply["lost"])
+        answers = _answers_in(reply)
+        for change in batch:
+            workflow_id = change.run.workflow_id
+            key = (change.kind, workflow_id, change.step_id)
+            answer = answers.get(key, _UNLESS_ANSWERED.get(change.kind))
+            if answer == "lost" or workflow_id in lost:
+                self._lose(change)
+            else:
+                change.resolve(answer)
 
     @staticmethod
     def _lose(change: Change) -> None:
         change.run.end("lost")
         change.fail(RunEnded())
+
+
+_UNLESS_ANSWERED = {"timers": "lost"}
+"""What it means that a reply has nothing to say of a change; otherwise that all is well."""
+
+
+def _answers_in(reply: dict[str, Any]) -> dict[tuple[str, str, int], Any]:
+    """Return what a reply says of single changes, by kind, workflow and step."""
+    answers: dict[tuple[str, str, int], Any] = {}
+    for row in reply["timers"] or ():
+        answers["timers", row["workflow_id"], row["step_id"]] = row["remaining"]
+    for row in reply["messages"] or ():
+        answers["messages", row["workflow_id"], row["step_id"]] = row["outcome"]
+    for row in reply["receives"] or ():
+        is_lost = row["outcome"] == "lost"
+        answers["receives", row["workflow_id"], row["step_id"]] = "lost" if is_lost else row
+    for row in reply["suspensions"] or ():
+        answers["suspensions", row["workflow_id"], 0] = row["outcome"]
+    return answers
