@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pwd
 import shutil
@@ -30,6 +31,13 @@ def eventually(condition: Callable[[], Any], what: str, timeout: float = 30.0) -
         if time.monotonic() > give_up_at:
             raise AssertionError(f"{what} did not happen within {timeout} s")
         time.sleep(0.02)
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this child process if the tests are killed (Linux)."""
+    if sys.platform == "linux":
+        parent_death_signal = 1
+        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGQUIT)
 
 
 class Cluster:
@@ -73,6 +81,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                preexec_fn=die_with_parent,
                 **self._user,
             )
 
@@ -172,6 +181,7 @@ class WorkerProcess:
                 cwd=APPS,
                 stdout=log,
                 stderr=log,
+                preexec_fn=die_with_parent,
                 env={
                     **os.environ,
                     "LOCKSTEP_DATABASE_URL": database.dsn,

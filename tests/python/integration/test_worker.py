@@ -17,7 +17,7 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Cluster, Database, eventually
+from harness import Cluster, Database, die_with_parent, eventually
 
 SOON = timedelta(seconds=20)
 Client = lockstep.AsyncClient
@@ -302,7 +302,11 @@ def pooled_dsn(cluster: Cluster, database: Database, tmp_path: Path) -> Iterator
             os.chown(path, entry.pw_uid, entry.pw_gid)
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     process = subprocess.Popen(
-        [program, "-q", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user
+        [program, "-q", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=die_with_parent,
+        **user,
     )
     dsn = f"host=127.0.0.1 port={port} user=postgres dbname={name}"
 
