@@ -65,7 +65,7 @@ def sleep(duration: timedelta) -> Coroutine[Any, Any, None]:
         else:
             wakes_at = recorded.wakes_at
         await run.wait(step_id, wakes_at)
-        run.record_step(step_id, "sleep", output="null")
+        run.change("steps", step_id, step_name=encode("sleep"), output="null")
 
     return _as_step("sleep", operation)
 

@@ -126,29 +126,18 @@ class Run:
 
     def change(self, kind: str, step_id: int = 0, **fields: str) -> asyncio.Future[Any]:
         """Hand a change, whose fields are JSON texts, to the writer; its commit resolves it."""
+        return self.worker.writer.submit(kind, self, step_id, self._body(step_id, fields))
+
+    def _body(self, step_id: int, fields: dict[str, str]) -> str:
         if self.ended is not None:
             raise RunEnded
         body = "".join(f',"{name}":{text}' for name, text in fields.items())
-        body = f'{self._identity},"step_id":{step_id}{body}}}'
-        return self.worker.writer.submit(kind, self, step_id, body)
+        return f'{self._identity},"step_id":{step_id}{body}}}'
 
-    def record_step(
-        self,
-        step_id: int,
-        step_name: str,
-        attempts: int = 1,
-        duration: float = 0.0,
-        **outcome: str,
-    ) -> asyncio.Future[Any]:
-        """Record a step's ``output`` or ``error``, given as JSON text."""
-        return self.change(
-            "steps",
-            step_id,
-            step_name=encode(step_name),
-            attempts=str(attempts),
-            duration=f"{duration:.6f}",
-            **outcome,
-        )
+    def record_step_in_thread(self, step_id: int, **fields: str) -> None:
+        """Record a step from the workflow's thread and block until it is committed."""
+        body = self._body(step_id, fields)
+        self.worker.writer.submit_from_thread("steps", self, step_id, body).wait()
 
     async def start_timer(
         self,

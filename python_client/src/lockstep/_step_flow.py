@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._codec import decode_error, decode_json, encode_error
+from ._codec import decode_error, decode_json, encode, encode_error
 from ._errors import Unserializable
 
 if TYPE_CHECKING:
@@ -31,15 +31,23 @@ class CallStep:
     attempt: int
 
 
-Action = CallStep | Callable[[], Awaitable[Any]]
+@dataclass(frozen=True, slots=True)
+class RecordStep:
+    """Ask the driver to record the step's outcome and to wait for the commit."""
+
+    step_id: int
+    fields: dict[str, str]
+
+
+Action = CallStep | RecordStep | Callable[[], Awaitable[Any]]
 
 
 def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator[Action, Any, Any]:
     """
     Take a step from its recorded past, through attempts and pauses, to its outcome.
 
-    Yields what is to be done: CallStep for the function itself, anything else is a
-    coroutine function to run on the worker's loop.
+    Yields what is to be done: CallStep for the function itself, RecordStep for its outcome,
+    anything else is a coroutine function to run on the worker's loop.
     """
     recorded = run.recorded(step_id, step.name)
     attempt = 0
@@ -80,7 +88,15 @@ def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator
                 continue
 
         duration = time.perf_counter() - started
-        yield partial(run.record_step, step_id, step.name, attempt, duration, **outcome)
+        yield RecordStep(
+            step_id,
+            {
+                "step_name": encode(step.name),
+                "attempts": str(attempt),
+                "duration": f"{duration:.6f}",
+                **outcome,
+            },
+        )
         if failure is not None:
             raise failure
         return value
@@ -109,7 +125,12 @@ async def drive(
             return value
         failure = None
         try:
-            reply = await (call(action) if isinstance(action, CallStep) else action())
+            if isinstance(action, CallStep):
+                reply = await call(action)
+            elif isinstance(action, RecordStep):
+                reply = await run.change("steps", action.step_id, **action.fields)
+            else:
+                reply = await action()
         except BaseException as error:
             failure = error
 
@@ -132,6 +153,8 @@ def drive_in_thread(
         try:
             if isinstance(action, CallStep):
                 reply = call(action)
+            elif isinstance(action, RecordStep):
+                run.record_step_in_thread(action.step_id, **action.fields)
             else:
                 reply = run.from_thread(run.primitive(action))
         except BaseException as error:

@@ -9,7 +9,7 @@ one round trip when quiet, and batches grow by themselves under load.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from pydantic_core import from_json
 from ._errors import Unserializable
 from ._run import RunEnded
 from ._session import Failure, classify, pause_after
+from ._waiter import ThreadWaiter, Waiter
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -42,18 +43,19 @@ class Change:
     run: Run
     step_id: int
     body: str
-    future: asyncio.Future[Any]
+    waiter: Waiter
     tries: int = 0
     retry_at: float = 0.0
 
     def resolve(self, value: Any = None) -> None:
-        if not self.future.done():
-            self.future.set_result(value)
+        if not self.waiter.done():
+            self.waiter.set_result(value)
 
     def fail(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-            self.future.exception()  # a change that nobody awaits fails without a log entry
+        if not self.waiter.done():
+            self.waiter.set_exception(error)
+            if isinstance(self.waiter, asyncio.Future):
+                self.waiter.exception()  # what nobody awaits fails without a log entry
 
 
 class Writer:
@@ -61,20 +63,33 @@ class Writer:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._pending: list[Change] = []
+        self._pending: deque[Change] = deque()
+        self._is_wake_requested = False
         self._wakeup = asyncio.Event()
         self._flushing: list[Change] = []
         self._set_aside: list[Change] = []
         self._reconciled_generation = 1
         self._is_stopped = False
+        self._is_abandoned = False
         self.doubts_claims = False
 
     def submit(self, kind: str, run: Run, step_id: int, body: str) -> asyncio.Future[Any]:
         """Queue a change; the future resolves when it is committed."""
-        change = Change(kind, run, step_id, body, self._worker.loop.create_future())
-        self._pending.append(change)
+        future = self._worker.loop.create_future()
+        self._pending.append(Change(kind, run, step_id, body, future))
         self._wakeup.set()
-        return change.future
+        return future
+
+    def submit_from_thread(self, kind: str, run: Run, step_id: int, body: str) -> ThreadWaiter:
+        """Queue a change from a thread that will wait for it; wakes the loop at most once."""
+        waiter = ThreadWaiter()
+        self._pending.append(Change(kind, run, step_id, body, waiter))
+        if self._is_abandoned:
+            raise RunEnded
+        if not self._is_wake_requested:
+            self._is_wake_requested = True
+            self._worker.loop.call_soon_threadsafe(self._wakeup.set)
+        return waiter
 
     def wake(self) -> None:
         """Make the writer look for work, such as free slots to claim for."""
@@ -94,12 +109,14 @@ class Writer:
 
     def abandon(self) -> None:
         """Unwind whatever still waits for a change: the worker is gone."""
+        self._is_abandoned = True  # before the look, as threads append while it lasts
         for change in (*self._flushing, *self._pending, *self._set_aside):
             change.fail(RunEnded())
 
     async def flush(self) -> None:
         """Commit what is pending and claim what there is room for."""
-        batch, self._pending = self._pending, []
+        self._is_wake_requested = False  # before the look, so that no thread's change is missed
+        batch = [self._pending.popleft() for _ in range(len(self._pending))]
         batch = [change for change in batch if not self._drop_if_ended(change)]
         kinds = Counter(change.kind for change in batch)
         claim_count = self._worker.claimer.wanted(kinds["outcomes"], kinds["suspensions"])

@@ -437,3 +437,58 @@ async def wait_for(client: Client, workflow_id: str, status: str) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError(f"{workflow_id} is {await client.status(workflow_id)}, not {status}")
+
+
+async def test_many_plain_workflows_share_their_commits(
+    database: Database, run_worker: Any, client: Client
+) -> None:
+    app = lockstep.App()
+
+    @app.step
+    def add(number: int) -> int:
+        return number + 1
+
+    @app.workflow
+    def main(number: int) -> int:
+        return add(add(add(number)))
+
+    database.rows(
+        "SELECT lockstep.enqueue_workflow('main', 'default', workflow_id => 'w' || n,"
+        " positional_args => jsonb_build_array(n)) FROM generate_series(1, 500) AS n"
+    )
+    async with run_worker(app, concurrency=100):
+        for number in range(1, 501):
+            assert await client.result(f"w{number}", timeout=SOON) == number + 3
+    assert database.value("SELECT count(*) FROM lockstep.operation_outputs") == 1500
+    transactions = database.value(
+        "SELECT count(DISTINCT xmin::text) FROM lockstep.operation_outputs"
+    )
+    assert transactions < 1000, "checkpoints of many workflows go into one commit"
+
+
+async def test_thread_whose_workflow_was_taken_away_is_unwound(
+    database: Database, run_worker: Any, client: Client
+) -> None:
+    app = lockstep.App()
+    entered, go_on, left = threading.Event(), threading.Event(), threading.Event()
+
+    @app.step
+    def held() -> None:
+        entered.set()
+        go_on.wait(20)
+
+    @app.workflow
+    def main() -> None:
+        try:
+            held()
+        finally:
+            left.set()
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue(main)
+        await asyncio.to_thread(entered.wait, 20)
+        await client.cancel(workflow_id)
+        go_on.set()
+        assert await asyncio.to_thread(left.wait, 20)
+    assert await client.status(workflow_id) == "CANCELLED"
+    assert database.steps(workflow_id) == []
