@@ -12,10 +12,10 @@ VENV        = .venv
 PIP_INSTALL = $(VENV)/bin/pip install --quiet --disable-pip-version-check
 
 # Extension: build and install with PGXS, which puts a file where its basename
-# belongs, so the control file may live in control/.
+# belongs, so the control file may live in control/. The script is DATA and not
+# DATA_built, because `make clean` must not delete what is committed.
 EXTENSION   = control/$(NAME)
-DATA        = $(filter-out $(BUILT),$(wildcard extension/$(NAME)--*.sql))
-DATA_built  = $(BUILT)
+DATA        = $(sort $(BUILT) $(wildcard extension/$(NAME)--*.sql))
 
 .DEFAULT_GOAL := build
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -25,6 +25,8 @@ else
 install:
 	@echo "make install needs pg_config of the target Postgres: make install PG_CONFIG=/path/to/pg_config" >&2; exit 1
 endif
+
+install: $(BUILT)
 
 .PHONY: build demo test check lint docs help clean-python
 build: $(BUILT) $(PLAIN) $(PACKAGED)/stamp ## build the extension script and the plain-SQL installer
