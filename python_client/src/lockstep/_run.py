@@ -262,6 +262,8 @@ class Run:
             if moments:
                 self.worker.pulse.expect_due(min(moments))
             self.end("suspended")
+            if self.task is not None:
+                self.task.cancel()  # gather() may take the ends of its branches for results
             return
         for wait in waits.values():
             if outcome == "ready" and wait.topic is not None:

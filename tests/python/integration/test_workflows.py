@@ -492,3 +492,26 @@ async def test_thread_whose_workflow_was_taken_away_is_unwound(
         assert await asyncio.to_thread(left.wait, 20)
     assert await client.status(workflow_id) == "CANCELLED"
     assert database.steps(workflow_id) == []
+
+
+async def test_code_behind_a_wait_does_not_run_when_the_workflow_is_suspended(
+    database: Database, run_worker: Any, client: Client
+) -> None:
+    app = lockstep.App()
+    seen: list[Any] = []
+
+    @app.workflow
+    async def main() -> Any:
+        results = await asyncio.gather(
+            lockstep.receive("a"), lockstep.receive("b"), return_exceptions=True
+        )
+        seen.append(results)
+        return results
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue(main)
+        await wait_for(client, workflow_id, "WAITING")
+        await client.send(workflow_id, 1, "a")
+        await client.send(workflow_id, 2, "b")
+        assert await client.result(workflow_id, timeout=SOON) == [1, 2]
+    assert seen == [[1, 2]]
