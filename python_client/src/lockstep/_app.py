@@ -84,7 +84,7 @@ class StepFunction(_Named[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         scope = current_scope.get()
         if scope is None or scope.is_step:
-            return self.call_outside(*args, **kwargs)
+            return self.function(*args, **kwargs)
         run = scope.run
         if self.is_async:
             flow = step_flow(run, self, run.next_step_id())
@@ -105,7 +105,7 @@ class StepFunction(_Named[P, R]):
         if self.is_async:
             raise TypeError(f'step "{self.name}" is async: await it directly')
         if scope is None or scope.is_step:
-            return await asyncio.to_thread(self.call_outside, *args, **kwargs)
+            return await asyncio.to_thread(self.function, *args, **kwargs)
         run = scope.run
         flow = step_flow(run, self, run.next_step_id())
 
@@ -115,10 +115,6 @@ class StepFunction(_Named[P, R]):
             return await run.loop.run_in_executor(run.worker.threads, context.run, here)
 
         return cast(R, await run.primitive(functools.partial(drive, run, flow, call)))
-
-    def call_outside(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function where there is no workflow to record it for."""
-        return self.function(*args, **kwargs)
 
     async def _call_on_loop(
         self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any], action: CallStep

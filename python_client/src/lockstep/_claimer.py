@@ -19,10 +19,9 @@ _PORTION_PAUSE = 0.05
 class Claimer:
     """Whether there may be work to claim, and when to look again."""
 
-    def __init__(self, worker: Worker, concurrency: int, poll_interval: float) -> None:
+    def __init__(self, worker: Worker, concurrency: int) -> None:
         self._worker = worker
         self._concurrency = concurrency
-        self._poll_interval = poll_interval
         self._poll: asyncio.TimerHandle | None = None
         self._polls_in_vain = 0
         self._claimed_at = 0.0
@@ -69,7 +68,7 @@ class Claimer:
         self._look_again_in(
             _QUICK_POLLS[self._polls_in_vain]
             if self._polls_in_vain < len(_QUICK_POLLS)
-            else self._poll_interval
+            else self._worker.poll_pause
         )
         self._worker.pulse.wake()
 
@@ -85,7 +84,3 @@ class Claimer:
         if self._poll is not None:
             self._poll.cancel()
         self._poll = self._worker.loop.call_later(seconds, self.ring)
-
-    def use_poll_interval(self, seconds: float) -> None:
-        """Change the pause between polls, as the doorbell comes and goes."""
-        self._poll_interval = seconds

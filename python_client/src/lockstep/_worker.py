@@ -17,9 +17,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -116,12 +117,12 @@ class Worker:
         self.threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix="lockstep")
         self.session = Session(self._dsn, "lockstep worker")
         self.writer = Writer(self)
-        self.claimer = Claimer(self, self._concurrency, self.poll_interval)
+        self.claimer = Claimer(self, self._concurrency)
         self.pulse = Pulse(self, self._lease.total_seconds())
         self.listener = Listener(self, self._dsn)
 
         await self._check_installation()
-        self.executor_id = await self._register()
+        self.executor_id = await self._register(self.session.call)
         self.log.info(
             'executor "%s" serves %s with %s workflows',
             self.executor_id,
@@ -214,10 +215,9 @@ class Worker:
                 "update the older of the two"
             )
 
-    async def _register(self) -> str:
+    async def _register(self, call: Callable[..., Awaitable[list[tuple[Any, ...]]]]) -> str:
         try:
-            ((executor_id,),) = await self.session.call_patiently(
-                self.log_trouble,
+            ((executor_id,),) = await call(
                 _REGISTER,
                 self._queues,
                 sorted(self.app.workflows),
@@ -241,7 +241,9 @@ class Worker:
             )
             for run in list(self.runs.values()):
                 run.end("lost")
-            self.executor_id = await self._register()
+            self.executor_id = await self._register(
+                partial(self.session.call_patiently, self.log_trouble)
+            )
             self.claimer.ring()
 
     # what the parts ask of the worker
@@ -268,13 +270,17 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    @property
+    def poll_pause(self) -> float:
+        """Seconds between two polls of drained queues: rarely while the doorbell works."""
+        if self.listener.is_connected:
+            return max(self.poll_interval, _SAFETY_POLL)
+        return self.poll_interval
+
     def doorbell_changed(self, is_connected: bool) -> None:
-        """Poll rarely while the doorbell works, and prepare statements if it ever did."""
+        """Prepare statements once the doorbell worked, and look for what did not ring."""
         if is_connected:
             self.session.use_prepared_statements()
-        self.claimer.use_poll_interval(
-            max(self.poll_interval, _SAFETY_POLL) if is_connected else self.poll_interval
-        )
         self.claimer.ring()
         self.pulse.check_due()
 

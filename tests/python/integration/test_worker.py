@@ -398,3 +398,16 @@ async def test_client_that_holds_a_queue_row_stops_no_other_queue(
             assert await client.status(limited) == "ENQUEUED"
             connection.rollback()
         assert await client.result(limited, timeout=SOON) == 2
+
+
+async def test_worker_without_the_capability_ends_with_the_reason(
+    database: Database, app: lockstep.App
+) -> None:
+    database.rows("CREATE ROLE only_client LOGIN")
+    try:
+        database.rows("SELECT lockstep.grant_usage('only_client', 'client')")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="register_executor"):
+            await lockstep.Worker(app, dsn=f"{database.dsn} user=only_client").run()
+    finally:
+        database.rows("DROP OWNED BY only_client")
+        database.rows("DROP ROLE only_client")
