@@ -14,7 +14,7 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Cluster, Database
+from harness import Cluster, Database, eventually
 
 ROOT = Path(__file__).parents[3]
 VERSION = "0.1.0"
@@ -117,6 +117,31 @@ def test_install_command_is_idempotent(installer: Database, method: str) -> None
     assert installer.status(workflow_id) == "ENQUEUED"
     extensions = installer.rows("SELECT extname FROM pg_extension WHERE extname = 'lockstep'")
     assert extensions == ([("lockstep",)] if method == "extension" else [])
+
+
+@pytest.mark.parametrize("method", ["extension", "sql"])
+def test_rival_installs_all_end_well(empty: Database, method: str) -> None:
+    waiting = (
+        "SELECT count(*) = 3 FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with psycopg.connect(empty.dsn) as connection:
+        connection.execute("CREATE SCHEMA lockstep")  # holds all of them until the rollback
+        rivals = [
+            subprocess.Popen(
+                [sys.executable, "-m", "lockstep.cli", "install", "--method", method],
+                env={**os.environ, "LOCKSTEP_DATABASE_URL": empty.dsn},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for _ in range(3)
+        ]
+        eventually(lambda: empty.value(waiting), "three installs at the same point")
+        connection.rollback()
+    outputs = [rival.communicate(timeout=60)[0] for rival in rivals]
+    assert [rival.returncode for rival in rivals] == [0, 0, 0], outputs
+    assert sum(f"installed lockstep {VERSION}" in output for output in outputs) == 1
 
 
 def test_command_line_says_its_version_and_what_is_wrong(empty: Database) -> None:
