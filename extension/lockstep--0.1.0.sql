@@ -802,8 +802,9 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- an ANALYZE of an empty table must not turn the claim into a scan and a sort
 SET enable_seqscan = off
-SET jit = off
 SET enable_bitmapscan = off
+-- a plan that seqscans all the same costs so much on paper that it would be compiled
+SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -1137,8 +1138,9 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
-SET jit = off
 SET enable_bitmapscan = off
+-- a plan that seqscans all the same costs so much on paper that it would be compiled
+SET jit = off
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
@@ -1443,6 +1445,7 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+-- a plan that seqscans all the same costs so much on paper that it would be compiled
 SET jit = off
 AS $$
 DECLARE

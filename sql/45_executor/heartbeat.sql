@@ -14,6 +14,7 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
+-- a plan that seqscans all the same costs so much on paper that it would be compiled
 SET jit = off
 AS $$
 DECLARE

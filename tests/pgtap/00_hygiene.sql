@@ -161,6 +161,16 @@ SELECT is_empty(
     'no public function is overloaded, so a grant by name means one function'
 );
 
+SELECT is_empty(
+    $$
+    SELECT p.proname
+    FROM pg_proc AS p
+    WHERE p.pronamespace = 'lockstep'::regnamespace
+        AND 'enable_seqscan=off' = ANY (p.proconfig)
+        AND NOT 'jit=off' = ANY (p.proconfig)
+    $$,
+    'a function that pins its plan is not compiled for the cost that this pretends'
+);
 SELECT is(
     lockstep.version(),
     (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'lockstep'),

@@ -2,21 +2,7 @@
 BEGIN;
 SELECT no_plan();
 
-CREATE FUNCTION pg_temp.hint_of(p_statement text)
-RETURNS text
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    v_hint text;
-BEGIN
-    EXECUTE p_statement;
-    RETURN NULL;
-EXCEPTION
-    WHEN OTHERS THEN
-        GET STACKED DIAGNOSTICS v_hint = PG_EXCEPTION_HINT;
-        RETURN v_hint;
-END
-$$;
+\ir hint_of.psql
 
 CREATE FUNCTION pg_temp.hire(p_executor_id text, p_queues text[], p_workflow_names text[])
 RETURNS void

@@ -2,21 +2,7 @@
 BEGIN;
 SELECT no_plan();
 
-CREATE FUNCTION pg_temp.hint_of(p_statement text)
-RETURNS text
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    v_hint text;
-BEGIN
-    EXECUTE p_statement;
-    RETURN NULL;
-EXCEPTION
-    WHEN OTHERS THEN
-        GET STACKED DIAGNOSTICS v_hint = PG_EXCEPTION_HINT;
-        RETURN v_hint;
-END
-$$;
+\ir hint_of.psql
 
 -- What step p_step_id of a workflow that alice runs receives: outcome, message, remaining seconds.
 CREATE FUNCTION pg_temp.receive(
