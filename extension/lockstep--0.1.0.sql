@@ -50,23 +50,20 @@ COMMENT ON SCHEMA lockstep IS 'Durable workflows: a workflow is a row, Postgres 
 -- Time-ordered, so that new rows share the hot pages of their primary key at
 -- any history size. The 12 bits after the version hold the fraction of the
 -- millisecond, so ids generated one after the other in one transaction sort
--- in that order.
+-- in that order: microseconds * 4096 / 1000 is both numbers in a row of digits.
 CREATE FUNCTION lockstep._generate_id(p_at timestamptz DEFAULT clock_timestamp())
 RETURNS text
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_microseconds constant bigint := (extract(EPOCH FROM p_at) * 1000000)::bigint;
-    v_milliseconds constant text := lpad(to_hex(v_microseconds / 1000), 12, '0');
-    v_fraction constant text := lpad(to_hex((v_microseconds % 1000) * 4096 / 1000), 3, '0');
-BEGIN
-    RETURN substr(v_milliseconds, 1, 8)
-        || '-' || substr(v_milliseconds, 9, 4)
-        || '-7' || v_fraction
-        || substr(gen_random_uuid()::text, 19);
-END
-$$;
+LANGUAGE sql
+VOLATILE
+BEGIN ATOMIC
+    SELECT ( -- noqa: LT01
+        overlay(
+            lpad(to_hex((date_part('epoch', p_at) * 1000000)::bigint * 512 / 125), 15, '0')
+            PLACING '7' FROM 13 FOR 0
+        )
+        || right(gen_random_uuid()::text, 17)
+    )::uuid::text;
+END;
 COMMENT ON FUNCTION lockstep._generate_id(timestamptz) IS
     'Generates a time-ordered id, a UUID version 7 as text.';
 
@@ -102,59 +99,50 @@ CREATE TABLE lockstep.workflow_status (
 
     CONSTRAINT workflow_status_pkey PRIMARY KEY (workflow_id),
 
-    CONSTRAINT workflow_status_status_is_known_check CHECK (
-        status IN (
-            'ENQUEUED', 'DELAYED', 'PENDING', 'WAITING',
-            'SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'
-        )
-    ),
+    -- Postgres reads the text of these anew in each statement, so they are terse:
+    -- once they were most of the cost of enqueueing one workflow.
     CONSTRAINT workflow_status_names_have_a_length_check CHECK (
-        length(workflow_id) BETWEEN 1 AND 512
-        AND length(workflow_name) BETWEEN 1 AND 512
-        AND length(queue_name) BETWEEN 1 AND 512
-        AND length(deduplication_id) BETWEEN 1 AND 512
-        AND length(queue_partition_key) BETWEEN 1 AND 512
-        AND length(app_version) BETWEEN 1 AND 512
+        int4range '[1,512]' @> ALL (ARRAY[
+            length(workflow_id), length(workflow_name), length(queue_name),
+            length(deduplication_id), length(queue_partition_key), length(app_version)
+        ])
     ),
     CONSTRAINT workflow_status_inputs_are_arguments_check CHECK (
-        jsonb_typeof(inputs -> 'positionalArgs') IS NOT DISTINCT FROM 'array'
-        AND jsonb_typeof(inputs -> 'namedArgs') IS NOT DISTINCT FROM 'object'
+        inputs @@ '$.positionalArgs.type() == "array" && $.namedArgs.type() == "object"'
     ),
     CONSTRAINT workflow_status_headers_are_an_object_check CHECK (jsonb_typeof(headers) = 'object'),
-    CONSTRAINT workflow_status_priority_not_negative_check CHECK (priority >= 0),
-    CONSTRAINT workflow_status_attempts_not_negative_check CHECK (attempts >= 0 AND max_attempts >= 1),
+    CONSTRAINT workflow_status_counts_not_negative_check CHECK (
+        0 <= ALL (ARRAY[priority, attempts, max_attempts - 1])
+    ),
     CONSTRAINT workflow_status_timeout_is_positive_check CHECK (timeout > interval '0'),
     CONSTRAINT workflow_status_timeout_not_endless_check CHECK (timeout <= interval '1000 years'),
     CONSTRAINT workflow_status_times_are_finite_check CHECK (
         isfinite(available_at) AND isfinite(deadline_at)
     ),
     CONSTRAINT workflow_status_completed_or_completed_at_null_check CHECK (
-        (completed_at IS NOT NULL)
-        = (status IN ('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'))
+        CASE
+            WHEN completed_at IS NULL THEN status IN ('ENQUEUED', 'DELAYED', 'PENDING', 'WAITING')
+            ELSE status IN ('SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
+        END
     ),
     CONSTRAINT workflow_status_output_only_of_success_check CHECK (
         output IS NULL OR status = 'SUCCESS'
     ),
     CONSTRAINT workflow_status_error_only_of_failure_check CHECK (
-        CASE
-            WHEN status IN ('ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED') THEN error IS NOT NULL
-            WHEN status = 'CANCELLED' THEN true
-            ELSE error IS NULL
-        END
+        (error IS NOT NULL) = (status IN ('ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'))
+        OR status = 'CANCELLED'
     ),
-    CONSTRAINT workflow_status_pending_has_an_executor_check CHECK (
-        status <> 'PENDING'
-        OR (executor_id IS NOT NULL AND started_at IS NOT NULL AND attempts > 0)
+    CONSTRAINT workflow_status_executor_while_it_runs_check CHECK (
+        completed_at IS NOT NULL OR (executor_id IS NOT NULL) = (status = 'PENDING')
     ),
-    CONSTRAINT workflow_status_unclaimed_has_no_executor_check CHECK (
-        status NOT IN ('ENQUEUED', 'DELAYED', 'WAITING') OR executor_id IS NULL
+    CONSTRAINT workflow_status_pending_has_started_check CHECK (
+        status <> 'PENDING' OR (started_at IS NOT NULL AND attempts > 0)
     ),
     CONSTRAINT workflow_status_waiting_waits_for_something_check CHECK (
-        (waiting_for IS NOT NULL) = (status = 'WAITING')
-        AND cardinality(waiting_for) > 0
+        (waiting_for IS NOT NULL) = (status = 'WAITING') AND waiting_for <> '{}'
     ),
     CONSTRAINT workflow_status_only_waiting_lacks_a_time_check CHECK (
-        available_at IS NOT NULL OR status NOT IN ('ENQUEUED', 'DELAYED', 'PENDING')
+        available_at IS NOT NULL OR waiting_for IS NOT NULL OR completed_at IS NOT NULL
     )
 );
 
@@ -607,20 +595,27 @@ COMMENT ON FUNCTION lockstep._hold_executor(text) IS
 -- sql/30_internal/is_held.sql
 
 -- Tells whether an executor still runs this attempt of a workflow.
+--
+-- PL/pgSQL, because it keeps its plan: a LANGUAGE sql function that holds a
+-- subquery is planned again by each statement that calls it. Here and wherever a
+-- workflow is compared with its claim, IS NOT DISTINCT FROM keeps the planner at
+-- the primary key: no other index fits it.
 CREATE FUNCTION lockstep._is_held(p_executor_id text, p_workflow_id text, p_attempt int)
 RETURNS boolean
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
-BEGIN ATOMIC
-    SELECT EXISTS ( -- noqa: LT01, LT06
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (
         SELECT
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = p_workflow_id
-            AND w.status = 'PENDING'
-            AND w.executor_id = p_executor_id
-            AND w.attempts = p_attempt
+            AND (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', p_executor_id, p_attempt)
     );
-END;
+END
+$$;
 COMMENT ON FUNCTION lockstep._is_held(text, text, int) IS
     'Tells whether an executor still runs this attempt of a workflow.';
 
@@ -926,8 +921,48 @@ DECLARE
     v_available_at timestamptz;
     v_workflow_id text := enqueue_workflow.workflow_id;
     v_problem text[];
+    v_is_awaited boolean;
     r_rival record;
 BEGIN
+    -- what to run, where and with what: most calls say no more, and pay for no more
+    IF btrim(enqueue_workflow.workflow_name) <> '' AND length(enqueue_workflow.workflow_name) <= 512
+        AND btrim(enqueue_workflow.queue_name) <> '' AND length(enqueue_workflow.queue_name) <= 512
+        AND jsonb_typeof(enqueue_workflow.positional_args) = 'array'
+        AND jsonb_typeof(enqueue_workflow.named_args) = 'object'
+        AND enqueue_workflow.on_duplicate = 'raise'
+        AND enqueue_workflow.priority = 0
+        AND num_nonnulls(
+            enqueue_workflow.workflow_id, enqueue_workflow.deduplication_id,
+            enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
+            enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
+            enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
+        ) = 0
+    THEN
+        INSERT INTO lockstep.workflow_status (workflow_name, queue_name, inputs, enqueued_by)
+        VALUES (
+            enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
+            jsonb_build_object(
+                'positionalArgs', enqueue_workflow.positional_args,
+                'namedArgs', enqueue_workflow.named_args
+            ),
+            coalesce(nullif(current_setting('role'), 'none'), session_user)
+        )
+        RETURNING workflow_status.workflow_id, EXISTS (
+            SELECT
+            FROM lockstep.executor AS e
+            WHERE e.is_idle
+                AND enqueue_workflow.queue_name = ANY (e.queues)
+        )
+        INTO v_workflow_id, v_is_awaited;
+
+        -- _ring_doorbell(), without a call and a statement of its own
+        IF v_is_awaited THEN
+            PERFORM pg_notify('lockstep', '');
+        END IF;
+
+        RETURN v_workflow_id;
+    END IF;
+
     v_problem := lockstep._enqueue_problem(
         enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
         enqueue_workflow.positional_args, enqueue_workflow.named_args,
@@ -1023,6 +1058,180 @@ COMMENT ON FUNCTION lockstep.enqueue_workflow(
 ) IS
     'Enqueues a workflow and returns its id; durable when the transaction commits.';
 
+-- sql/40_workflow/enqueue_workflows.sql
+
+-- Enqueues many workflows of one name with one INSERT; returns their ids in order.
+--
+-- named_args has one element per workflow. Each other array has as many or is
+-- NULL; a NULL in it means what leaving the argument out means. What is no
+-- array holds for all of them. Each workflow is treated as enqueue_workflow()
+-- treats it; one that it refuses refuses them all.
+--
+-- Takes no lock beside the new rows. Rivals with the same workflow_id or
+-- deduplication_id are waited for inside the INSERT, in the order of the arrays:
+-- of two calls that name the same ids in different orders one may fail as
+-- deadlocked. What met a rival is handed to enqueue_workflow(), which decides.
+CREATE FUNCTION lockstep.enqueue_workflows(
+    workflow_name text,
+    queue_name text,
+    named_args jsonb[],
+    positional_args jsonb[] DEFAULT NULL,
+    workflow_ids text[] DEFAULT NULL,
+    deduplication_ids text[] DEFAULT NULL,
+    on_duplicate text DEFAULT 'raise',
+    priority int DEFAULT 0,
+    queue_partition_keys text[] DEFAULT NULL,
+    delay interval DEFAULT NULL,
+    run_at timestamptz DEFAULT NULL,
+    timeout interval DEFAULT NULL,
+    deadline timestamptz DEFAULT NULL,
+    max_attempts int DEFAULT NULL,
+    app_version text DEFAULT NULL,
+    headers jsonb DEFAULT NULL
+)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_available_at timestamptz;
+    v_count constant int := cardinality(enqueue_workflows.named_args);
+    v_counts constant int[] := ARRAY[
+        cardinality(enqueue_workflows.positional_args), cardinality(enqueue_workflows.workflow_ids),
+        cardinality(enqueue_workflows.deduplication_ids), cardinality(enqueue_workflows.queue_partition_keys)
+    ];
+    v_problem text[];
+    v_ids text[];
+    v_inserted text[];
+    r_rest record;
+BEGIN
+    v_problem := lockstep._enqueue_problem(
+        enqueue_workflows.workflow_name, enqueue_workflows.queue_name, '[]', '{}', NULL, NULL,
+        enqueue_workflows.on_duplicate, enqueue_workflows.priority, NULL,
+        enqueue_workflows.delay, enqueue_workflows.run_at, enqueue_workflows.timeout,
+        enqueue_workflows.deadline, enqueue_workflows.max_attempts,
+        enqueue_workflows.app_version, enqueue_workflows.headers
+    );
+
+    IF v_problem IS NULL AND (v_count IS NULL OR v_count <> ANY (v_counts)) THEN
+        v_problem := ARRAY[
+            'named_args must have one element per workflow, as every other array that is given',
+            format(
+                'named_args has %s, positional_args, workflow_ids, deduplication_ids and queue_partition_keys have %s.',
+                coalesce(v_count::text, 'none'), array_to_string(v_counts, ', ', 'none')
+            ),
+            'Pass an empty object for a workflow without named arguments, and leave out an array that says nothing.'
+        ];
+    END IF;
+
+    IF v_problem IS NULL THEN
+        SELECT lockstep._enqueue_problem(
+            enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
+            coalesce(n.positional_args, '[]'), coalesce(n.named_args, '{}'),
+            n.workflow_id, n.deduplication_id, enqueue_workflows.on_duplicate,
+            enqueue_workflows.priority, n.queue_partition_key,
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        )
+        INTO v_problem
+        FROM unnest(
+            enqueue_workflows.named_args, enqueue_workflows.positional_args, enqueue_workflows.workflow_ids,
+            enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
+        ) WITH ORDINALITY
+            AS n (named_args, positional_args, workflow_id, deduplication_id, queue_partition_key, place)
+        WHERE jsonb_typeof(n.named_args) <> 'object'
+            OR jsonb_typeof(n.positional_args) <> 'array'
+            OR btrim(n.workflow_id) = '' OR length(n.workflow_id) > 512
+            OR btrim(n.deduplication_id) = '' OR length(n.deduplication_id) > 512
+            OR btrim(n.queue_partition_key) = '' OR length(n.queue_partition_key) > 512
+        ORDER BY n.place
+        LIMIT 1;
+    END IF;
+
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    v_available_at := coalesce(
+        enqueue_workflows.run_at, v_now + enqueue_workflows.delay, v_now
+    );
+    -- a microsecond apart, so that they sort, and start, in the order of the arrays
+    v_ids := ARRAY(
+        SELECT coalesce(n.workflow_id, lockstep._generate_id(v_now + n.place * interval '1 us'))
+        FROM unnest(enqueue_workflows.named_args, enqueue_workflows.workflow_ids) WITH ORDINALITY
+            AS n (named_args, workflow_id, place)
+    );
+
+    WITH inserted AS (
+        INSERT INTO lockstep.workflow_status (
+            workflow_id, workflow_name, queue_name, status, inputs, priority,
+            deduplication_id, queue_partition_key, app_version, max_attempts,
+            created_at, available_at, deadline_at, timeout, enqueued_by, headers
+        )
+        SELECT
+            n.workflow_id, enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
+            CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
+            jsonb_build_object(
+                'positionalArgs', coalesce(n.positional_args, '[]'),
+                'namedArgs', coalesce(n.named_args, '{}')
+            ),
+            enqueue_workflows.priority, n.deduplication_id, n.queue_partition_key,
+            enqueue_workflows.app_version, coalesce(enqueue_workflows.max_attempts, 50),
+            v_now, v_available_at + n.place * interval '1 us',
+            enqueue_workflows.deadline, enqueue_workflows.timeout,
+            coalesce(nullif(current_setting('role'), 'none'), session_user),
+            enqueue_workflows.headers
+        FROM unnest(
+            v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
+            enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
+        ) WITH ORDINALITY
+            AS n (workflow_id, named_args, positional_args, deduplication_id, queue_partition_key, place)
+        ON CONFLICT DO NOTHING
+        RETURNING workflow_status.workflow_id
+    )
+
+    SELECT coalesce(array_agg(i.workflow_id), '{}')
+    INTO v_inserted
+    FROM inserted AS i;
+
+    IF cardinality(v_inserted) < v_count THEN
+        FOR r_rest IN
+            SELECT n.*
+            FROM unnest(
+                v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
+                enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
+            ) WITH ORDINALITY
+                AS n (workflow_id, named_args, positional_args, deduplication_id, queue_partition_key, place)
+            WHERE n.workflow_id NOT IN (SELECT unnest(v_inserted))
+            ORDER BY n.place
+        LOOP
+            v_ids[r_rest.place] := lockstep.enqueue_workflow(
+                enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
+                coalesce(r_rest.positional_args, '[]'), coalesce(r_rest.named_args, '{}'),
+                r_rest.workflow_id, r_rest.deduplication_id, enqueue_workflows.on_duplicate,
+                enqueue_workflows.priority, r_rest.queue_partition_key,
+                enqueue_workflows.delay, enqueue_workflows.run_at, enqueue_workflows.timeout,
+                enqueue_workflows.deadline, enqueue_workflows.max_attempts,
+                enqueue_workflows.app_version, enqueue_workflows.headers
+            );
+        END LOOP;
+    END IF;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[enqueue_workflows.queue_name]);
+
+    RETURN QUERY
+    SELECT n.workflow_id
+    FROM unnest(v_ids) AS n (workflow_id);
+END
+$$;
+COMMENT ON FUNCTION lockstep.enqueue_workflows(
+    text, text, jsonb[], jsonb[], text[], text[], text, int, text[],
+    interval, timestamptz, interval, timestamptz, int, text, jsonb
+) IS
+    'Enqueues many workflows of one name at once; returns their ids in order.';
+
 -- sql/40_workflow/finish_workflows.sql
 
 -- Finishes workflows of an executor with their output or error.
@@ -1057,9 +1266,8 @@ BEGIN
     FROM jsonb_to_recordset(finish_workflows.outcomes)
         AS f (workflow_id text, attempt int, output jsonb, error jsonb)
     WHERE w.workflow_id = f.workflow_id
-        AND w.status = 'PENDING'
-        AND w.executor_id = finish_workflows.executor_id
-        AND w.attempts = f.attempt;
+        AND (w.status, w.executor_id, w.attempts)
+        IS NOT DISTINCT FROM ('PENDING', finish_workflows.executor_id, f.attempt);
 
     GET DIAGNOSTICS v_finished_count = ROW_COUNT;
 
@@ -1368,9 +1576,8 @@ BEGIN
         PERFORM
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = r_suspension.workflow_id
-            AND w.status = 'PENDING'
-            AND w.executor_id = suspend_workflows.executor_id
-            AND w.attempts = r_suspension.attempt
+            AND (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', suspend_workflows.executor_id, r_suspension.attempt)
         FOR UPDATE SKIP LOCKED;
 
         IF NOT FOUND THEN
@@ -1802,45 +2009,31 @@ RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- the plan must stay at the primary keys, also if it was made when the tables were empty
+SET enable_seqscan = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_status text;
 BEGIN
-    IF NOT lockstep._is_held(record_step.executor_id, record_step.workflow_id, record_step.attempt)
-        OR NOT EXISTS (
-            SELECT
-            FROM lockstep.executor AS e
-            WHERE e.executor_id = record_step.executor_id
-                AND e.expires_at > '-infinity'
-        )
-    THEN
-        SELECT w.status
-        INTO v_status
-        FROM lockstep.workflow_status AS w
-        WHERE w.workflow_id = record_step.workflow_id;
-
-        IF v_status = 'CANCELLED' THEN
-            RAISE EXCEPTION 'workflow "%" was cancelled', record_step.workflow_id
-                USING ERRCODE = 'WF002', HINT = 'Roll back and drop the workflow.';
-        END IF;
-        RAISE EXCEPTION 'executor "%" has lost workflow "%"', record_step.executor_id, record_step.workflow_id
-            USING ERRCODE = 'WF001',
-                  DETAIL = format('The workflow is %s.', coalesce(v_status, 'gone')),
-                  HINT = 'Roll back and drop the workflow.';
-    END IF;
-
     -- only COMMIT follows: a client that stops before it must not hold up its successor
     PERFORM set_config('idle_in_transaction_session_timeout', '5s', true);
 
     INSERT INTO lockstep.operation_outputs AS o (
         workflow_id, step_id, step_name, output, attempts, started_at, completed_at
     )
-    VALUES (
-        record_step.workflow_id, record_step.step_id, record_step.step_name, record_step.output,
+    SELECT
+        w.workflow_id, record_step.step_id, record_step.step_name, record_step.output,
         record_step.attempts, v_now - make_interval(secs => record_step.duration), v_now
-    )
+    FROM lockstep.workflow_status AS w
+    INNER JOIN lockstep.executor AS e ON e.executor_id = w.executor_id
+    WHERE w.workflow_id = record_step.workflow_id
+        AND (w.status, w.executor_id, w.attempts)
+        IS NOT DISTINCT FROM ('PENDING', record_step.executor_id, record_step.attempt)
+        AND e.expires_at > '-infinity'
     ON CONFLICT (workflow_id, step_id) DO UPDATE
     SET
         output = excluded.output,
@@ -1850,11 +2043,37 @@ BEGIN
         completed_at = excluded.completed_at
     WHERE o.completed_at IS NULL;
 
-    IF NOT FOUND THEN
+    IF FOUND THEN
+        RETURN;
+    END IF;
+
+    IF lockstep._is_held(record_step.executor_id, record_step.workflow_id, record_step.attempt)
+        AND EXISTS (
+            SELECT
+            FROM lockstep.executor AS e
+            WHERE e.executor_id = record_step.executor_id
+                AND e.expires_at > '-infinity'
+        )
+    THEN
         RAISE EXCEPTION 'step % of workflow "%" is recorded already', record_step.step_id, record_step.workflow_id
             USING ERRCODE = 'WF004',
                   HINT = 'Roll back and take the recorded outcome from get_step().';
     END IF;
+
+    SELECT w.status
+    INTO v_status
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = record_step.workflow_id;
+
+    IF v_status = 'CANCELLED' THEN
+        RAISE EXCEPTION 'workflow "%" was cancelled', record_step.workflow_id
+            USING ERRCODE = 'WF002', HINT = 'Roll back and drop the workflow.';
+    END IF;
+
+    RAISE EXCEPTION 'executor "%" has lost workflow "%"', record_step.executor_id, record_step.workflow_id
+        USING ERRCODE = 'WF001',
+              DETAIL = format('The workflow is %s.', coalesce(v_status, 'gone')),
+              HINT = 'Roll back and drop the workflow.';
 END
 $$;
 COMMENT ON FUNCTION lockstep.record_step(text, text, int, int, text, jsonb, int, double precision) IS
@@ -1897,9 +2116,8 @@ BEGIN
         output jsonb, error jsonb, attempts int, duration double precision
     )
     INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = s.workflow_id
-    WHERE w.status = 'PENDING'
-        AND w.executor_id = record_steps.executor_id
-        AND w.attempts = s.attempt
+    WHERE (w.status, w.executor_id, w.attempts)
+        IS NOT DISTINCT FROM ('PENDING', record_steps.executor_id, s.attempt)
     ON CONFLICT (workflow_id, step_id) DO UPDATE
     SET
         output = excluded.output,
@@ -1960,9 +2178,8 @@ BEGIN
             delay double precision, attempts int, error jsonb
         )
         INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = t.workflow_id
-        WHERE w.status = 'PENDING'
-            AND w.executor_id = start_timers.executor_id
-            AND w.attempts = t.attempt
+        WHERE (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', start_timers.executor_id, t.attempt)
         ON CONFLICT (workflow_id, step_id) DO UPDATE
         SET
             error = excluded.error,
@@ -2623,6 +2840,12 @@ RETURNS json
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- for all of its parts: the rows of a batch are looked up one by one at the primary keys,
+-- also if the plan was made when the tables were empty
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
 AS $$
 DECLARE
     v_lost text[] := ARRAY[]::text[];
@@ -2764,6 +2987,7 @@ BEGIN ATOMIC
     FROM (
         VALUES
             ('client', 'enqueue_workflow'),
+            ('client', 'enqueue_workflows'),
             ('client', 'send_message'),
             ('client', 'get_event'),
             ('client', 'get_workflow'),

@@ -36,8 +36,48 @@ DECLARE
     v_available_at timestamptz;
     v_workflow_id text := enqueue_workflow.workflow_id;
     v_problem text[];
+    v_is_awaited boolean;
     r_rival record;
 BEGIN
+    -- what to run, where and with what: most calls say no more, and pay for no more
+    IF btrim(enqueue_workflow.workflow_name) <> '' AND length(enqueue_workflow.workflow_name) <= 512
+        AND btrim(enqueue_workflow.queue_name) <> '' AND length(enqueue_workflow.queue_name) <= 512
+        AND jsonb_typeof(enqueue_workflow.positional_args) = 'array'
+        AND jsonb_typeof(enqueue_workflow.named_args) = 'object'
+        AND enqueue_workflow.on_duplicate = 'raise'
+        AND enqueue_workflow.priority = 0
+        AND num_nonnulls(
+            enqueue_workflow.workflow_id, enqueue_workflow.deduplication_id,
+            enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
+            enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
+            enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
+        ) = 0
+    THEN
+        INSERT INTO lockstep.workflow_status (workflow_name, queue_name, inputs, enqueued_by)
+        VALUES (
+            enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
+            jsonb_build_object(
+                'positionalArgs', enqueue_workflow.positional_args,
+                'namedArgs', enqueue_workflow.named_args
+            ),
+            coalesce(nullif(current_setting('role'), 'none'), session_user)
+        )
+        RETURNING workflow_status.workflow_id, EXISTS (
+            SELECT
+            FROM lockstep.executor AS e
+            WHERE e.is_idle
+                AND enqueue_workflow.queue_name = ANY (e.queues)
+        )
+        INTO v_workflow_id, v_is_awaited;
+
+        -- _ring_doorbell(), without a call and a statement of its own
+        IF v_is_awaited THEN
+            PERFORM pg_notify('lockstep', '');
+        END IF;
+
+        RETURN v_workflow_id;
+    END IF;
+
     v_problem := lockstep._enqueue_problem(
         enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
         enqueue_workflow.positional_args, enqueue_workflow.named_args,

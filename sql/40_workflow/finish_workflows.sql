@@ -30,9 +30,8 @@ BEGIN
     FROM jsonb_to_recordset(finish_workflows.outcomes)
         AS f (workflow_id text, attempt int, output jsonb, error jsonb)
     WHERE w.workflow_id = f.workflow_id
-        AND w.status = 'PENDING'
-        AND w.executor_id = finish_workflows.executor_id
-        AND w.attempts = f.attempt;
+        AND (w.status, w.executor_id, w.attempts)
+        IS NOT DISTINCT FROM ('PENDING', finish_workflows.executor_id, f.attempt);
 
     GET DIAGNOSTICS v_finished_count = ROW_COUNT;
 

@@ -35,9 +35,8 @@ BEGIN
         PERFORM
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = r_suspension.workflow_id
-            AND w.status = 'PENDING'
-            AND w.executor_id = suspend_workflows.executor_id
-            AND w.attempts = r_suspension.attempt
+            AND (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', suspend_workflows.executor_id, r_suspension.attempt)
         FOR UPDATE SKIP LOCKED;
 
         IF NOT FOUND THEN

@@ -25,45 +25,31 @@ RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- the plan must stay at the primary keys, also if it was made when the tables were empty
+SET enable_seqscan = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_status text;
 BEGIN
-    IF NOT lockstep._is_held(record_step.executor_id, record_step.workflow_id, record_step.attempt)
-        OR NOT EXISTS (
-            SELECT
-            FROM lockstep.executor AS e
-            WHERE e.executor_id = record_step.executor_id
-                AND e.expires_at > '-infinity'
-        )
-    THEN
-        SELECT w.status
-        INTO v_status
-        FROM lockstep.workflow_status AS w
-        WHERE w.workflow_id = record_step.workflow_id;
-
-        IF v_status = 'CANCELLED' THEN
-            RAISE EXCEPTION 'workflow "%" was cancelled', record_step.workflow_id
-                USING ERRCODE = 'WF002', HINT = 'Roll back and drop the workflow.';
-        END IF;
-        RAISE EXCEPTION 'executor "%" has lost workflow "%"', record_step.executor_id, record_step.workflow_id
-            USING ERRCODE = 'WF001',
-                  DETAIL = format('The workflow is %s.', coalesce(v_status, 'gone')),
-                  HINT = 'Roll back and drop the workflow.';
-    END IF;
-
     -- only COMMIT follows: a client that stops before it must not hold up its successor
     PERFORM set_config('idle_in_transaction_session_timeout', '5s', true);
 
     INSERT INTO lockstep.operation_outputs AS o (
         workflow_id, step_id, step_name, output, attempts, started_at, completed_at
     )
-    VALUES (
-        record_step.workflow_id, record_step.step_id, record_step.step_name, record_step.output,
+    SELECT
+        w.workflow_id, record_step.step_id, record_step.step_name, record_step.output,
         record_step.attempts, v_now - make_interval(secs => record_step.duration), v_now
-    )
+    FROM lockstep.workflow_status AS w
+    INNER JOIN lockstep.executor AS e ON e.executor_id = w.executor_id
+    WHERE w.workflow_id = record_step.workflow_id
+        AND (w.status, w.executor_id, w.attempts)
+        IS NOT DISTINCT FROM ('PENDING', record_step.executor_id, record_step.attempt)
+        AND e.expires_at > '-infinity'
     ON CONFLICT (workflow_id, step_id) DO UPDATE
     SET
         output = excluded.output,
@@ -73,11 +59,37 @@ BEGIN
         completed_at = excluded.completed_at
     WHERE o.completed_at IS NULL;
 
-    IF NOT FOUND THEN
+    IF FOUND THEN
+        RETURN;
+    END IF;
+
+    IF lockstep._is_held(record_step.executor_id, record_step.workflow_id, record_step.attempt)
+        AND EXISTS (
+            SELECT
+            FROM lockstep.executor AS e
+            WHERE e.executor_id = record_step.executor_id
+                AND e.expires_at > '-infinity'
+        )
+    THEN
         RAISE EXCEPTION 'step % of workflow "%" is recorded already', record_step.step_id, record_step.workflow_id
             USING ERRCODE = 'WF004',
                   HINT = 'Roll back and take the recorded outcome from get_step().';
     END IF;
+
+    SELECT w.status
+    INTO v_status
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = record_step.workflow_id;
+
+    IF v_status = 'CANCELLED' THEN
+        RAISE EXCEPTION 'workflow "%" was cancelled', record_step.workflow_id
+            USING ERRCODE = 'WF002', HINT = 'Roll back and drop the workflow.';
+    END IF;
+
+    RAISE EXCEPTION 'executor "%" has lost workflow "%"', record_step.executor_id, record_step.workflow_id
+        USING ERRCODE = 'WF001',
+              DETAIL = format('The workflow is %s.', coalesce(v_status, 'gone')),
+              HINT = 'Roll back and drop the workflow.';
 END
 $$;
 COMMENT ON FUNCTION lockstep.record_step(text, text, int, int, text, jsonb, int, double precision) IS

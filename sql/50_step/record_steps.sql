@@ -33,9 +33,8 @@ BEGIN
         output jsonb, error jsonb, attempts int, duration double precision
     )
     INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = s.workflow_id
-    WHERE w.status = 'PENDING'
-        AND w.executor_id = record_steps.executor_id
-        AND w.attempts = s.attempt
+    WHERE (w.status, w.executor_id, w.attempts)
+        IS NOT DISTINCT FROM ('PENDING', record_steps.executor_id, s.attempt)
     ON CONFLICT (workflow_id, step_id) DO UPDATE
     SET
         output = excluded.output,

@@ -34,9 +34,8 @@ BEGIN
             delay double precision, attempts int, error jsonb
         )
         INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = t.workflow_id
-        WHERE w.status = 'PENDING'
-            AND w.executor_id = start_timers.executor_id
-            AND w.attempts = t.attempt
+        WHERE (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', start_timers.executor_id, t.attempt)
         ON CONFLICT (workflow_id, step_id) DO UPDATE
         SET
             error = excluded.error,

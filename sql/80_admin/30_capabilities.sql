@@ -12,6 +12,7 @@ BEGIN ATOMIC
     FROM (
         VALUES
             ('client', 'enqueue_workflow'),
+            ('client', 'enqueue_workflows'),
             ('client', 'send_message'),
             ('client', 'get_event'),
             ('client', 'get_workflow'),

@@ -50,8 +50,8 @@ AS $$ SELECT jsonb_build_object('status', 'PENDING', 'executor_id', 'e', 'attemp
 CREATE TEMPORARY TABLE bad_row (table_name text, constraint_name text, changes jsonb);
 INSERT INTO bad_row
 VALUES
-    ('workflow_status', 'status_is_known', '{"status": "RUNNING"}'),
-    ('workflow_status', 'status_is_known', '{"status": "enqueued"}'),
+    ('workflow_status', 'completed_or_completed_at_null', '{"status": "RUNNING"}'),
+    ('workflow_status', 'completed_or_completed_at_null', '{"status": "enqueued"}'),
     ('workflow_status', 'names_have_a_length', '{"workflow_id": ""}'),
     ('workflow_status', 'names_have_a_length', '{"workflow_name": ""}'),
     ('workflow_status', 'names_have_a_length', '{"queue_name": ""}'),
@@ -68,9 +68,9 @@ VALUES
     ('workflow_status', 'inputs_are_arguments', '{"inputs": {"positionalArgs": [], "namedArgs": null}}'),
     ('workflow_status', 'headers_are_an_object', '{"headers": []}'),
     ('workflow_status', 'headers_are_an_object', '{"headers": "trace"}'),
-    ('workflow_status', 'priority_not_negative', '{"priority": -1}'),
-    ('workflow_status', 'attempts_not_negative', '{"attempts": -1}'),
-    ('workflow_status', 'attempts_not_negative', '{"max_attempts": 0}'),
+    ('workflow_status', 'counts_not_negative', '{"priority": -1}'),
+    ('workflow_status', 'counts_not_negative', '{"attempts": -1}'),
+    ('workflow_status', 'counts_not_negative', '{"max_attempts": 0}'),
     ('workflow_status', 'timeout_is_positive', '{"timeout": "0 s"}'),
     ('workflow_status', 'timeout_is_positive', '{"timeout": "-1 s"}'),
     -- a timeout that no timestamp can hold would break every claim from its queue
@@ -95,13 +95,13 @@ VALUES
     ('workflow_status', 'error_only_of_failure', pg_temp.ended('SUCCESS') || '{"error": {}}'),
     ('workflow_status', 'error_only_of_failure', pg_temp.ended('ERROR')),
     ('workflow_status', 'error_only_of_failure', pg_temp.ended('MAX_RECOVERY_ATTEMPTS_EXCEEDED')),
-    ('workflow_status', 'pending_has_an_executor', pg_temp.running() || '{"executor_id": null}'),
-    ('workflow_status', 'pending_has_an_executor', pg_temp.running() || '{"started_at": null}'),
-    ('workflow_status', 'pending_has_an_executor', pg_temp.running() || '{"attempts": 0}'),
-    ('workflow_status', 'unclaimed_has_no_executor', '{"executor_id": "e"}'),
-    ('workflow_status', 'unclaimed_has_no_executor', '{"status": "DELAYED", "executor_id": "e"}'),
+    ('workflow_status', 'executor_while_it_runs', pg_temp.running() || '{"executor_id": null}'),
+    ('workflow_status', 'pending_has_started', pg_temp.running() || '{"started_at": null}'),
+    ('workflow_status', 'pending_has_started', pg_temp.running() || '{"attempts": 0}'),
+    ('workflow_status', 'executor_while_it_runs', '{"executor_id": "e"}'),
+    ('workflow_status', 'executor_while_it_runs', '{"status": "DELAYED", "executor_id": "e"}'),
     (
-        'workflow_status', 'unclaimed_has_no_executor',
+        'workflow_status', 'executor_while_it_runs',
         '{"status": "WAITING", "waiting_for": ["message:"], "executor_id": "e"}'
     ),
     ('workflow_status', 'waiting_waits_for_something', '{"status": "WAITING"}'),
