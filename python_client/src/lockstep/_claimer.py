@@ -53,7 +53,7 @@ class Claimer:
                 self._look_again_in(early)
                 return 0
         self._is_hungry = False
-        return free
+        return min(free, self._worker.portion)
 
     def came_back(self, asked: int, got: int) -> None:
         """Take note of a claim's yield: after a full one look again at once."""

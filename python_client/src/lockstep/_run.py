@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic_core import to_json
 
 from ._codec import decode_json, encode, encode_error
-from ._errors import StepMismatch, Unserializable
+from ._errors import StepMismatch
 
 if TYPE_CHECKING:
     from ._worker import Worker
@@ -305,11 +304,32 @@ class Run:
                     'workflow "%s" raised %s', self.workflow_id, type(error).__name__
                 )
             kind, document = "error", encode_error(self._mismatch or error)
-        if self.ended is not None:
-            return
-        with contextlib.suppress(RunEnded):
-            try:
-                await self.change("outcomes", 0, **{kind: document})
-            except Unserializable as error:
-                await self.change("outcomes", error=encode_error(error))
-            self.end("finished")
+        self.finish(kind, document)
+
+    def finish(self, kind: str, document: str) -> None:
+        """Record the outcome, ``output`` or ``error``; the run ends when it is committed."""
+        if self.ended is None:
+            body = self._body(0, {kind: document})
+            self.worker.writer.submit_for("outcomes", self, 0, body, _Ending(self, kind))
+
+
+class _Ending:
+    """What waits for the outcome of a run: not the run's task, which is over."""
+
+    __slots__ = ("_kind", "_run")
+
+    def __init__(self, run: Run, kind: str) -> None:
+        self._run = run
+        self._kind = kind
+
+    def done(self) -> bool:
+        return self._run.ended is not None
+
+    def set_result(self, result: Any, /) -> None:
+        self._run.end("finished")
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        if self._kind == "output" and not isinstance(exception, RunEnded):
+            self._run.finish("error", encode_error(exception))  # the database refused the value
+        else:
+            self._run.end("lost")

@@ -2,7 +2,8 @@
 Transactional steps: user writes and the checkpoint in one commit.
 
 The step is recorded by ``lockstep.record_step()`` as the last statement of the user's
-transaction. When the connection is lost nobody knows whether the commit arrived; the
+transaction, sent in one message with the COMMIT: a round trip is what a short transaction
+costs most. When the connection is lost nobody knows whether the commit arrived; the
 recorded step tells. Should the commit still be under way on the server, the second
 transaction waits for it at the step's primary key and then finds the step recorded.
 """
@@ -16,7 +17,8 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
-from psycopg import errors
+from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor, Connection, errors
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from ._run import Run, RunEnded
@@ -25,12 +27,48 @@ from ._step_flow import CallStep, outcome_of
 if TYPE_CHECKING:
     from ._app import TransactionFunction
 
-_RECORD = "SELECT lockstep.record_step(%s, %s, %s, %s, %s, %s::jsonb, %s, %s)"
+_RECORD_AND_COMMIT = "SELECT lockstep.record_step(%s, %s, %s, %s, %s, %s::jsonb, %s, %s); COMMIT"
 _RECORDED = "SELECT output::text, error::text FROM lockstep.get_step(%s, %s)"
-_SET_ISOLATION = "SET TRANSACTION ISOLATION LEVEL "
 _CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected)
 _CONFLICT_TRIES = 20
 _LONGEST_PAUSE = 2.0
+
+
+class _StepOwnsNoCommit:
+    """What both connection classes share: whether a step's transaction is open."""
+
+    is_in_step = False
+
+    def refuse_in_step(self, what: str) -> None:
+        if self.is_in_step:
+            raise psycopg.ProgrammingError(
+                f"{what}() inside a transactional step: it commits when it returns and rolls back"
+                " when it raises; a block of connection.transaction() is a savepoint in it"
+            )
+
+
+class AsyncStepConnection(_StepOwnsNoCommit, AsyncConnection[Any]):
+    """The connection of an ``async def`` transactional step."""
+
+    async def commit(self) -> None:
+        self.refuse_in_step("commit")
+        await super().commit()
+
+    async def rollback(self) -> None:
+        self.refuse_in_step("rollback")
+        await super().rollback()
+
+
+class StepConnection(_StepOwnsNoCommit, Connection[Any]):
+    """The connection of a plain transactional step."""
+
+    def commit(self) -> None:
+        self.refuse_in_step("commit")
+        super().commit()
+
+    def rollback(self) -> None:
+        self.refuse_in_step("rollback")
+        super().rollback()
 
 
 def _pauses() -> Generator[float, None, None]:
@@ -53,13 +91,19 @@ class _Transaction:
         self.failure: Exception | None = None
 
     @property
-    def isolation(self) -> str | None:
+    def begin(self) -> Any:
         level = self.step.isolation_level
-        return None if level is None else _SET_ISOLATION + level.name.replace("_", " ")
+        return "BEGIN" if level is None else f"BEGIN ISOLATION LEVEL {level.name.replace('_', ' ')}"
 
-    def record_params(self, text: str, started: float) -> tuple[Any, ...]:
+    def record_params(
+        self, connection: AsyncConnection[Any] | Connection[Any], text: str, started: float
+    ) -> tuple[Any, ...]:
         if self.run.ended is not None:
             raise RunEnded
+        if connection.info.transaction_status is TransactionStatus.IDLE:
+            raise psycopg.ProgrammingError(
+                f'transactional step "{self.step.name}" ended its transaction itself'
+            )
         return (
             self.run.worker.executor_id,
             self.run.workflow_id,
@@ -134,12 +178,15 @@ async def run_async(
                     recorded = await (await cursor.execute(_RECORDED, attempt.key)).fetchone()
                 if recorded is None:
                     attempt.raise_failure()
-                    async with connection.transaction():
-                        if attempt.isolation is not None:
-                            await connection.execute(cast(Any, attempt.isolation))
+                    await connection.execute(attempt.begin)
+                    connection.is_in_step = True
+                    try:
                         value = await step.function(connection, *args, **kwargs)
-                        text, value = step.returns.encode(value)
-                        await connection.execute(_RECORD, attempt.record_params(text, started))
+                    finally:
+                        connection.is_in_step = False
+                    text, value = step.returns.encode(value)
+                    params = attempt.record_params(connection, text, started)
+                    await AsyncClientCursor(connection).execute(_RECORD_AND_COMMIT, params)
                     return value
         except Exception as error:
             pause = attempt.pause_after(error, _is_broken(connection, error))
@@ -169,12 +216,15 @@ def run_sync(
                     recorded = cursor.execute(_RECORDED, attempt.key).fetchone()
                 if recorded is None:
                     attempt.raise_failure()
-                    with connection.transaction():
-                        if attempt.isolation is not None:
-                            connection.execute(cast(Any, attempt.isolation))
+                    connection.execute(attempt.begin)
+                    connection.is_in_step = True
+                    try:
                         value = step.function(connection, *args, **kwargs)
-                        text, value = step.returns.encode(value)
-                        connection.execute(_RECORD, attempt.record_params(text, started))
+                    finally:
+                        connection.is_in_step = False
+                    text, value = step.returns.encode(value)
+                    params = attempt.record_params(connection, text, started)
+                    ClientCursor(connection).execute(_RECORD_AND_COMMIT, params)
                     return value
         except Exception as error:
             pause = attempt.pause_after(error, _is_broken(connection, error))

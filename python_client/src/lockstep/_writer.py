@@ -3,7 +3,8 @@ The group-commit writer: one call for everything that is waiting to be recorded.
 
 Whenever the connection is free, all pending changes of all runs go to the database as one
 ``lockstep.advance_workflows()`` call, together with the claim for new work. Latency is
-one round trip when quiet, and batches grow by themselves under load.
+one round trip when quiet, and batches grow by themselves under load, up to half of what is
+in flight: while Postgres commits one half, Python runs the other.
 """
 
 from __future__ import annotations
@@ -76,9 +77,13 @@ class Writer:
     def submit(self, kind: str, run: Run, step_id: int, body: str) -> asyncio.Future[Any]:
         """Queue a change; the future resolves when it is committed."""
         future = self._worker.loop.create_future()
-        self._pending.append(Change(kind, run, step_id, body, future))
-        self._wakeup.set()
+        self.submit_for(kind, run, step_id, body, future)
         return future
+
+    def submit_for(self, kind: str, run: Run, step_id: int, body: str, waiter: Waiter) -> None:
+        """Queue a change that another kind of waiter than a future waits for."""
+        self._pending.append(Change(kind, run, step_id, body, waiter))
+        self._wakeup.set()
 
     def submit_from_thread(self, kind: str, run: Run, step_id: int, body: str) -> ThreadWaiter:
         """Queue a change from a thread that will wait for it; wakes the loop at most once."""
@@ -101,6 +106,8 @@ class Writer:
             await self._wakeup.wait()
             self._wakeup.clear()
             await self.flush()
+            if self._pending:
+                self._wakeup.set()
 
     def stop(self) -> None:
         """End after the flush that is under way."""
@@ -114,9 +121,10 @@ class Writer:
             change.fail(RunEnded())
 
     async def flush(self) -> None:
-        """Commit what is pending and claim what there is room for."""
+        """Commit what is pending, up to a portion of it, and claim what there is room for."""
         self._is_wake_requested = False  # before the look, so that no thread's change is missed
-        batch = [self._pending.popleft() for _ in range(len(self._pending))]
+        count = min(len(self._pending), self._worker.portion)
+        batch = [self._pending.popleft() for _ in range(count)]
         batch = [change for change in batch if not self._drop_if_ended(change)]
         kinds = Counter(change.kind for change in batch)
         claim_count = self._worker.claimer.wanted(kinds["outcomes"], kinds["suspensions"])

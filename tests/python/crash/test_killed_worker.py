@@ -95,8 +95,8 @@ def test_worker_killed_after_its_commit_reached_the_server_has_done_the_step(
     victim = start_worker()
     eventually(
         lambda: database.value(
-            "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active'"
-            " AND datname = current_database()"
+            "SELECT count(*) FROM pg_stat_activity WHERE right(query, 6) = 'COMMIT'"
+            " AND wait_event = 'PgSleep' AND datname = current_database()"
         ),
         "a COMMIT under way",
     )
