@@ -59,7 +59,7 @@ BEGIN ATOMIC
     SELECT ( -- noqa: LT01
         overlay(
             lpad(to_hex((date_part('epoch', p_at) * 1000000)::bigint * 512 / 125), 15, '0')
-            PLACING '7' FROM 13 FOR 0
+            PLACING '7' FROM 13 FOR 0 -- noqa: CP05
         )
         || right(gen_random_uuid()::text, 17)
     )::uuid::text;
@@ -102,7 +102,7 @@ CREATE TABLE lockstep.workflow_status (
     -- Postgres reads the text of these anew in each statement, so they are terse:
     -- once they were most of the cost of enqueueing one workflow.
     CONSTRAINT workflow_status_names_have_a_length_check CHECK (
-        int4range '[1,512]' @> ALL (ARRAY[
+        int4range '[1,512]' @> ALL (ARRAY[ -- noqa: CP03, LT01, LT06
             length(workflow_id), length(workflow_name), length(queue_name),
             length(deduplication_id), length(queue_partition_key), length(app_version)
         ])
@@ -112,7 +112,7 @@ CREATE TABLE lockstep.workflow_status (
     ),
     CONSTRAINT workflow_status_headers_are_an_object_check CHECK (jsonb_typeof(headers) = 'object'),
     CONSTRAINT workflow_status_counts_not_negative_check CHECK (
-        0 <= ALL (ARRAY[priority, attempts, max_attempts - 1])
+        0 <= ALL (ARRAY[priority, attempts, max_attempts - 1]) -- noqa: CP03, LT01, LT06
     ),
     CONSTRAINT workflow_status_timeout_is_positive_check CHECK (timeout > interval '0'),
     CONSTRAINT workflow_status_timeout_not_endless_check CHECK (timeout <= interval '1000 years'),
@@ -703,8 +703,9 @@ COMMENT ON FUNCTION lockstep._refuse_unknown_workflow(text) IS
 -- Notifies only if an executor says that it is idle: NOTIFY serialises commits,
 -- so under load, when nobody is idle, enqueueing issues none. A worker that
 -- goes idle at this moment is not missed for long: it polls again after it
--- said so.
-CREATE FUNCTION lockstep._ring_doorbell(p_queues text[])
+-- said so. p_reason is 'due' if there is nothing to claim now but something that
+-- falls due, so that sleepers need only look when.
+CREATE FUNCTION lockstep._ring_doorbell(p_queues text[], p_reason text DEFAULT '')
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -716,11 +717,11 @@ BEGIN
         WHERE e.is_idle
             AND e.queues && p_queues
     ) THEN
-        PERFORM pg_notify('lockstep', '');
+        PERFORM pg_notify('lockstep', p_reason);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._ring_doorbell(text[]) IS
+COMMENT ON FUNCTION lockstep._ring_doorbell(text[], text) IS
     'Wakes the idle workers of some queues when the transaction commits.';
 
 -- sql/40_workflow/cancel_workflow.sql
@@ -772,7 +773,8 @@ COMMENT ON FUNCTION lockstep.cancel_workflow(text) IS
 
 -- sql/40_workflow/claim_workflows.sql
 
--- Claims up to max_count workflows for an executor, with all that replay needs.
+-- Claims up to max_count workflows for an executor, with all that replay needs,
+-- and the seconds until their deadlines.
 --
 -- Takes from the executor's queues in (priority, available_at) order, only
 -- workflows that it registered and of its app_version. Cost depends on
@@ -790,7 +792,8 @@ RETURNS TABLE (
     inputs jsonb,
     headers jsonb,
     attempt int,
-    steps json
+    steps json,
+    deadline_in double precision
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -867,13 +870,14 @@ BEGIN
         WHERE w.ctid = ANY (v_ready)
         RETURNING
             w.workflow_id, w.workflow_name, w.queue_name, w.inputs, w.headers, w.attempts,
-            w.priority, w.available_at,
+            w.priority, w.available_at, w.deadline_at,
             w.started_at <> v_now OR w.forked_from IS NOT NULL AS has_history
     )
 
     SELECT
         c.workflow_id, c.workflow_name, c.queue_name, c.inputs, c.headers, c.attempts,
-        CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END
+        CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END,
+        extract(EPOCH FROM c.deadline_at - v_now)::double precision
     FROM claimed AS c
     ORDER BY c.priority, c.available_at;
 END
@@ -1048,7 +1052,9 @@ BEGIN
         END IF;
     END LOOP;
 
-    PERFORM lockstep._ring_doorbell(ARRAY[enqueue_workflow.queue_name]);
+    PERFORM lockstep._ring_doorbell(
+        ARRAY[enqueue_workflow.queue_name], CASE WHEN v_available_at > v_now THEN 'due' ELSE '' END
+    );
     RETURN v_workflow_id;
 END
 $$;
@@ -1219,7 +1225,9 @@ BEGIN
         END LOOP;
     END IF;
 
-    PERFORM lockstep._ring_doorbell(ARRAY[enqueue_workflows.queue_name]);
+    PERFORM lockstep._ring_doorbell(
+        ARRAY[enqueue_workflows.queue_name], CASE WHEN v_available_at > v_now THEN 'due' ELSE '' END
+    );
 
     RETURN QUERY
     SELECT n.workflow_id
@@ -2911,7 +2919,7 @@ BEGIN
             json_build_object(
                 'workflow_id', c.workflow_id, 'workflow_name', c.workflow_name,
                 'queue_name', c.queue_name, 'inputs', c.inputs::text, 'headers', c.headers::text,
-                'attempt', c.attempt, 'steps', c.steps
+                'attempt', c.attempt, 'steps', c.steps, 'deadline_in', c.deadline_in
             )
         )
         INTO v_claimed
@@ -2926,6 +2934,61 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.advance_workflows(text, jsonb, int) IS
     'Records, sends, suspends, finishes and claims for an executor in one commit.';
+
+-- sql/75_worker/pulse.sql
+
+-- Does in one transaction what a worker must do from time to time.
+--
+-- Extends the executor's lease (heartbeat()), puts back what dead executors held
+-- (recover_workflows()) and makes claimable what fell due
+-- (promote_due_workflows()); each tells when it wants to be called next. Says also
+-- whether a workflow waits that the executor can run, so that a sleeping worker,
+-- which the doorbell may have missed, need not claim to know.
+--
+-- Lock order: the executor's own row, then, skipping locked ones, the rows of dead
+-- executors and workflow rows.
+CREATE FUNCTION lockstep.pulse(
+    executor_id text,
+    is_idle boolean DEFAULT false,
+    OUT unserved_names text[],
+    OUT recovered_count int,
+    OUT next_expiry_in double precision,
+    OUT promoted_count int,
+    OUT next_due_in double precision,
+    OUT has_ready boolean
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+BEGIN
+    unserved_names := ARRAY(SELECT lockstep.heartbeat(pulse.executor_id, pulse.is_idle));
+
+    SELECT r.recovered_count, r.next_expiry_in
+    INTO recovered_count, next_expiry_in
+    FROM lockstep.recover_workflows() AS r;
+
+    SELECT p.promoted_count, p.next_due_in
+    INTO promoted_count, next_due_in
+    FROM lockstep.promote_due_workflows() AS p;
+
+    has_ready := EXISTS (
+        SELECT
+        FROM lockstep.executor AS e
+        CROSS JOIN LATERAL unnest(e.queues) AS q (queue_name)
+        INNER JOIN lockstep.workflow_status AS w ON w.queue_name = q.queue_name
+        WHERE e.executor_id = pulse.executor_id
+            AND w.status = 'ENQUEUED'
+            AND w.workflow_name = ANY (e.workflow_names)
+            AND (w.app_version IS NULL OR w.app_version = e.app_version)
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep.pulse(text, boolean) IS
+    'Extends an executor''s lease, recovers and promotes workflows, in one transaction.';
 
 -- sql/80_admin/10_version.sql
 
@@ -3006,6 +3069,7 @@ BEGIN ATOMIC
             ('worker', 'suspend_workflows'),
             ('worker', 'finish_workflows'),
             ('worker', 'advance_workflows'),
+            ('worker', 'pulse'),
             ('worker', 'release_workflows'),
             ('worker', 'recover_workflows'),
             ('worker', 'promote_due_workflows'),

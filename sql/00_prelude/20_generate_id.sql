@@ -12,7 +12,7 @@ BEGIN ATOMIC
     SELECT ( -- noqa: LT01
         overlay(
             lpad(to_hex((date_part('epoch', p_at) * 1000000)::bigint * 512 / 125), 15, '0')
-            PLACING '7' FROM 13 FOR 0
+            PLACING '7' FROM 13 FOR 0 -- noqa: CP05
         )
         || right(gen_random_uuid()::text, 17)
     )::uuid::text;

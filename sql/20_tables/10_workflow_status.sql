@@ -31,7 +31,7 @@ CREATE TABLE lockstep.workflow_status (
     -- Postgres reads the text of these anew in each statement, so they are terse:
     -- once they were most of the cost of enqueueing one workflow.
     CONSTRAINT workflow_status_names_have_a_length_check CHECK (
-        int4range '[1,512]' @> ALL (ARRAY[
+        int4range '[1,512]' @> ALL (ARRAY[ -- noqa: CP03, LT01, LT06
             length(workflow_id), length(workflow_name), length(queue_name),
             length(deduplication_id), length(queue_partition_key), length(app_version)
         ])
@@ -41,7 +41,7 @@ CREATE TABLE lockstep.workflow_status (
     ),
     CONSTRAINT workflow_status_headers_are_an_object_check CHECK (jsonb_typeof(headers) = 'object'),
     CONSTRAINT workflow_status_counts_not_negative_check CHECK (
-        0 <= ALL (ARRAY[priority, attempts, max_attempts - 1])
+        0 <= ALL (ARRAY[priority, attempts, max_attempts - 1]) -- noqa: CP03, LT01, LT06
     ),
     CONSTRAINT workflow_status_timeout_is_positive_check CHECK (timeout > interval '0'),
     CONSTRAINT workflow_status_timeout_not_endless_check CHECK (timeout <= interval '1000 years'),

@@ -1,4 +1,5 @@
--- Claims up to max_count workflows for an executor, with all that replay needs.
+-- Claims up to max_count workflows for an executor, with all that replay needs,
+-- and the seconds until their deadlines.
 --
 -- Takes from the executor's queues in (priority, available_at) order, only
 -- workflows that it registered and of its app_version. Cost depends on
@@ -16,7 +17,8 @@ RETURNS TABLE (
     inputs jsonb,
     headers jsonb,
     attempt int,
-    steps json
+    steps json,
+    deadline_in double precision
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -93,13 +95,14 @@ BEGIN
         WHERE w.ctid = ANY (v_ready)
         RETURNING
             w.workflow_id, w.workflow_name, w.queue_name, w.inputs, w.headers, w.attempts,
-            w.priority, w.available_at,
+            w.priority, w.available_at, w.deadline_at,
             w.started_at <> v_now OR w.forked_from IS NOT NULL AS has_history
     )
 
     SELECT
         c.workflow_id, c.workflow_name, c.queue_name, c.inputs, c.headers, c.attempts,
-        CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END
+        CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END,
+        extract(EPOCH FROM c.deadline_at - v_now)::double precision
     FROM claimed AS c
     ORDER BY c.priority, c.available_at;
 END

@@ -163,7 +163,9 @@ BEGIN
         END IF;
     END LOOP;
 
-    PERFORM lockstep._ring_doorbell(ARRAY[enqueue_workflow.queue_name]);
+    PERFORM lockstep._ring_doorbell(
+        ARRAY[enqueue_workflow.queue_name], CASE WHEN v_available_at > v_now THEN 'due' ELSE '' END
+    );
     RETURN v_workflow_id;
 END
 $$;

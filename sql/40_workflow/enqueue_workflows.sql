@@ -157,7 +157,9 @@ BEGIN
         END LOOP;
     END IF;
 
-    PERFORM lockstep._ring_doorbell(ARRAY[enqueue_workflows.queue_name]);
+    PERFORM lockstep._ring_doorbell(
+        ARRAY[enqueue_workflows.queue_name], CASE WHEN v_available_at > v_now THEN 'due' ELSE '' END
+    );
 
     RETURN QUERY
     SELECT n.workflow_id

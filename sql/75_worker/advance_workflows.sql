@@ -91,7 +91,7 @@ BEGIN
             json_build_object(
                 'workflow_id', c.workflow_id, 'workflow_name', c.workflow_name,
                 'queue_name', c.queue_name, 'inputs', c.inputs::text, 'headers', c.headers::text,
-                'attempt', c.attempt, 'steps', c.steps
+                'attempt', c.attempt, 'steps', c.steps, 'deadline_in', c.deadline_in
             )
         )
         INTO v_claimed

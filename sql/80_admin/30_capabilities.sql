@@ -31,6 +31,7 @@ BEGIN ATOMIC
             ('worker', 'suspend_workflows'),
             ('worker', 'finish_workflows'),
             ('worker', 'advance_workflows'),
+            ('worker', 'pulse'),
             ('worker', 'release_workflows'),
             ('worker', 'recover_workflows'),
             ('worker', 'promote_due_workflows'),

@@ -102,7 +102,7 @@ SELECT results_eq(
     $$VALUES (
         ROW(
             'w'::text, 'greet'::text, 'q'::text, '{"positionalArgs": [1], "namedArgs": {"two": 2}}'::jsonb,
-            '{"trace": "t"}'::jsonb, 1, NULL::json
+            '{"trace": "t"}'::jsonb, 1, NULL::json, NULL::float8
         )::text
     )$$,
     'a first claim brings arguments and headers, attempt 1 and no steps'

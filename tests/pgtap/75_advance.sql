@@ -89,11 +89,13 @@ CROSS JOIN (
             '[
                 {
                     "workflow_id": "new 1", "workflow_name": "greet", "queue_name": "q",
-                    "inputs": "{\"namedArgs\": {}, \"positionalArgs\": []}", "headers": null, "attempt": 1, "steps": null
+                    "inputs": "{\"namedArgs\": {}, \"positionalArgs\": []}", "headers": null, "attempt": 1, "steps": null,
+                    "deadline_in": null
                 },
                 {
                     "workflow_id": "new 2", "workflow_name": "greet", "queue_name": "q",
-                    "inputs": "{\"namedArgs\": {}, \"positionalArgs\": []}", "headers": null, "attempt": 1, "steps": null
+                    "inputs": "{\"namedArgs\": {}, \"positionalArgs\": []}", "headers": null, "attempt": 1, "steps": null,
+                    "deadline_in": null
                 }
             ]'
         )

@@ -65,11 +65,10 @@ class Claimer:
             return
         self._full_since = None
         self._polls_in_vain = 0 if got else self._polls_in_vain + 1
-        self._look_again_in(
-            _QUICK_POLLS[self._polls_in_vain]
-            if self._polls_in_vain < len(_QUICK_POLLS)
-            else self._worker.poll_pause
-        )
+        if self._polls_in_vain < len(_QUICK_POLLS):
+            self._look_again_in(_QUICK_POLLS[self._polls_in_vain])
+        elif not self._worker.listener.is_connected:
+            self._look_again_in(self._worker.poll_interval)
         self._worker.pulse.wake()
 
     def ring(self) -> None:

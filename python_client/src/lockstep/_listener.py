@@ -53,9 +53,11 @@ class Listener:
                     attempt = 0
                     await connection.execute("LISTEN lockstep")
                     self._set_connected(True)
-                    async for _ in connection.notifies():
-                        self._worker.claimer.ring()
-                        self._worker.pulse.check_due()
+                    async for notification in connection.notifies():
+                        if notification.payload == "due":
+                            self._worker.pulse.check_due()
+                        else:
+                            self._worker.claimer.ring()
             except psycopg.Error as error:
                 self._worker.log_trouble(error)
             finally:

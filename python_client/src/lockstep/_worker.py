@@ -40,9 +40,6 @@ from ._writer import Writer
 
 _REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s)"
 _UNREGISTER = "SELECT lockstep.unregister_executor(%s)"
-_SAFETY_POLL = 5.0
-"""Seconds between polls while notifications arrive: makes up for one that was missed."""
-
 _LAST_FLUSH = 2.0
 """Seconds that a stopping worker waits for the flush under way."""
 
@@ -274,13 +271,6 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    @property
-    def poll_pause(self) -> float:
-        """Seconds between two polls of drained queues: rarely while the doorbell works."""
-        if self.listener.is_connected:
-            return max(self.poll_interval, _SAFETY_POLL)
-        return self.poll_interval
 
     def doorbell_changed(self, is_connected: bool) -> None:
         """Prepare statements once the doorbell worked, and look for what did not ring."""

@@ -10,6 +10,7 @@ in flight: while Postgres commits one half, Python runs the other.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -238,6 +239,8 @@ class Writer:
             self._worker.claimer.came_back(claim_count, len(claimed))
             for row in claimed:
                 self._worker.start(row)
+                if row["deadline_in"] is not None:
+                    self._worker.pulse.expect_due(time.monotonic() + row["deadline_in"])
 
     def _dispatch(self, batch: list[Change], reply: dict[str, Any]) -> None:
         """Give each change its part of the reply; those of lost workflows end their run."""
