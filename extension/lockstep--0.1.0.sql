@@ -780,11 +780,21 @@ COMMENT ON FUNCTION lockstep.cancel_workflow(text) IS
 -- workflows that it registered and of its app_version. Cost depends on
 -- max_count alone: the claim index is read from its head and left after n rows.
 --
+-- low_water: [{"queue_name", "priority", "available_at"}, …] or NULL. While a
+-- snapshot somewhere holds back vacuum, the head of the index is full of rows that
+-- were claimed long ago. A caller that met such a head passes where its last claim
+-- got to in each queue: rows of that priority are looked at from there on. What
+-- commits below the mark is found by the next claim without marks.
+--
 -- Lock order: the executor row (FOR KEY SHARE), the rows of limited queues by
 -- name, then workflow rows, skipping locked ones, so it never waits for
 -- another claim. FOR NO KEY UPDATE lets a send_message() in an open
 -- transaction, which holds the row FOR KEY SHARE, not hide the workflow.
-CREATE FUNCTION lockstep.claim_workflows(executor_id text, max_count int)
+CREATE FUNCTION lockstep.claim_workflows(
+    executor_id text,
+    max_count int,
+    low_water jsonb DEFAULT NULL
+)
 RETURNS TABLE (
     workflow_id text,
     workflow_name text,
@@ -793,7 +803,9 @@ RETURNS TABLE (
     headers jsonb,
     attempt int,
     steps json,
-    deadline_in double precision
+    deadline_in double precision,
+    priority int,
+    available_at timestamptz
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -840,12 +852,33 @@ BEGIN
 
     IF cardinality(v_queues) > 0 THEN
         v_ready := v_ready || ARRAY(
+            WITH mark AS (
+                SELECT m.queue_name, m.priority, m.available_at
+                FROM jsonb_to_recordset(claim_workflows.low_water)
+                    AS m (queue_name text, priority int, available_at timestamptz)
+            ),
+
+            stretch AS (
+                SELECT
+                    q.queue_name, 0 AS from_priority, timestamptz '-infinity' AS from_time,
+                    coalesce(m.priority - 1, 2147483647) AS to_priority
+                FROM unnest(v_queues) AS q (queue_name)
+                LEFT JOIN mark AS m ON m.queue_name = q.queue_name
+                WHERE m.priority IS DISTINCT FROM 0
+                UNION ALL
+                SELECT m.queue_name, m.priority, m.available_at, 2147483647
+                FROM mark AS m
+                WHERE m.queue_name = ANY (v_queues)
+            )
+
             SELECT ready.row_id
-            FROM unnest(v_queues) AS q (queue_name)
+            FROM stretch AS s
             CROSS JOIN LATERAL (
                 SELECT w.ctid AS row_id, w.priority, w.available_at
                 FROM lockstep.workflow_status AS w
-                WHERE w.queue_name = q.queue_name
+                WHERE w.queue_name = s.queue_name
+                    AND (w.priority, w.available_at) >= (s.from_priority, s.from_time)
+                    AND w.priority <= s.to_priority
                     AND w.status = 'ENQUEUED'
                     AND w.workflow_name = ANY (r_executor.workflow_names)
                     AND (w.app_version IS NULL OR w.app_version = r_executor.app_version)
@@ -877,12 +910,13 @@ BEGIN
     SELECT
         c.workflow_id, c.workflow_name, c.queue_name, c.inputs, c.headers, c.attempts,
         CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END,
-        extract(EPOCH FROM c.deadline_at - v_now)::double precision
+        extract(EPOCH FROM c.deadline_at - v_now)::double precision,
+        c.priority, c.available_at
     FROM claimed AS c
     ORDER BY c.priority, c.available_at;
 END
 $$;
-COMMENT ON FUNCTION lockstep.claim_workflows(text, int) IS
+COMMENT ON FUNCTION lockstep.claim_workflows(text, int, jsonb) IS
     'Claims up to max_count workflows for an executor, with their recorded steps.';
 
 -- sql/40_workflow/enqueue_workflow.sql
@@ -1654,7 +1688,11 @@ COMMENT ON FUNCTION lockstep.suspend_workflows(text, jsonb) IS
 -- Updates no key column: writers, which hold the row FOR KEY SHARE, do not
 -- wait for it. An ended lease that nobody took over yet is revived; one that
 -- was declared dead raises WF001.
-CREATE FUNCTION lockstep.heartbeat(executor_id text, is_idle boolean DEFAULT false)
+CREATE FUNCTION lockstep.heartbeat(
+    executor_id text,
+    is_idle boolean DEFAULT false,
+    looks_for_unserved boolean DEFAULT true
+)
 RETURNS SETOF text
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -1679,6 +1717,10 @@ BEGIN
         PERFORM lockstep._hold_executor(heartbeat.executor_id);
     END IF;
 
+    IF NOT heartbeat.looks_for_unserved THEN
+        RETURN;
+    END IF;
+
     RETURN QUERY
     SELECT DISTINCT waiting.workflow_name
     FROM unnest(r_executor.queues) AS q (queue_name)
@@ -1700,7 +1742,7 @@ BEGIN
         );
 END
 $$;
-COMMENT ON FUNCTION lockstep.heartbeat(text, boolean) IS
+COMMENT ON FUNCTION lockstep.heartbeat(text, boolean, boolean) IS
     'Extends an executor''s lease; returns names of waiting workflows that nobody can run.';
 
 -- sql/45_executor/recover_workflows.sql
@@ -2831,18 +2873,21 @@ COMMENT ON FUNCTION lockstep.unpause_queue(text) IS
 --
 -- changes: an object with any of "steps", "timers", "events", "messages",
 -- "receives", "suspensions" and "outcomes", each as the function of that part
--- describes it; claim_count: how many new workflows to claim. Returns an object
--- with "lost" (workflow ids), and, if any, "timers", "messages", "receives" and
--- "suspensions" as those functions return them, and "claimed". What users
--- wrote (inputs, headers, outputs, errors, messages) comes as JSON texts inside
--- the JSON, as _recorded_steps() explains.
+-- describes it; claim_count: how many new workflows to claim; low_water: where to
+-- begin to look for them, for claim_workflows(); [] for the head, where the answer
+-- shall tell the places of what was claimed. Returns an object with "lost"
+-- (workflow ids), and, if any, "timers", "messages", "receives" and "suspensions" as
+-- those functions return them, and "claimed", with "claim_seconds", what the claim
+-- took. What users wrote (inputs, headers, outputs, errors, messages) comes as JSON
+-- texts inside the JSON, as _recorded_steps() explains.
 --
 -- One call for everything that many workflows wait for, because the commit is
 -- the cost and not the row. Lock order: that of the parts, in the order below.
 CREATE FUNCTION lockstep.advance_workflows(
     executor_id text,
     changes jsonb DEFAULT '{}',
-    claim_count int DEFAULT 0
+    claim_count int DEFAULT 0,
+    low_water jsonb DEFAULT NULL
 )
 RETURNS json
 LANGUAGE plpgsql
@@ -2862,6 +2907,9 @@ DECLARE
     v_receives json;
     v_suspensions json;
     v_claimed json;
+    v_reports_places constant boolean := advance_workflows.low_water IS NOT NULL;
+    v_claim_began timestamptz;
+    v_claim_seconds double precision;
 BEGIN
     PERFORM lockstep._hold_executor(advance_workflows.executor_id);
 
@@ -2915,24 +2963,30 @@ BEGIN
     END IF;
 
     IF advance_workflows.claim_count > 0 THEN
+        v_claim_began := clock_timestamp();
         SELECT json_agg(
             json_build_object(
                 'workflow_id', c.workflow_id, 'workflow_name', c.workflow_name,
                 'queue_name', c.queue_name, 'inputs', c.inputs::text, 'headers', c.headers::text,
-                'attempt', c.attempt, 'steps', c.steps, 'deadline_in', c.deadline_in
+                'attempt', c.attempt, 'steps', c.steps, 'deadline_in', c.deadline_in,
+                'priority', CASE WHEN v_reports_places THEN c.priority END,
+                'available_at', CASE WHEN v_reports_places THEN c.available_at END
             )
         )
         INTO v_claimed
-        FROM lockstep.claim_workflows(advance_workflows.executor_id, advance_workflows.claim_count) AS c;
+        FROM lockstep.claim_workflows(
+            advance_workflows.executor_id, advance_workflows.claim_count, advance_workflows.low_water
+        ) AS c;
+        v_claim_seconds := extract(EPOCH FROM clock_timestamp() - v_claim_began)::double precision;
     END IF;
 
     RETURN json_build_object(
         'lost', v_lost, 'timers', v_timers, 'messages', v_messages,
-        'receives', v_receives, 'suspensions', v_suspensions, 'claimed', v_claimed
+        'receives', v_receives, 'suspensions', v_suspensions, 'claimed', v_claimed, 'claim_seconds', v_claim_seconds
     );
 END
 $$;
-COMMENT ON FUNCTION lockstep.advance_workflows(text, jsonb, int) IS
+COMMENT ON FUNCTION lockstep.advance_workflows(text, jsonb, int, jsonb) IS
     'Records, sends, suspends, finishes and claims for an executor in one commit.';
 
 -- sql/75_worker/pulse.sql
@@ -2943,13 +2997,15 @@ COMMENT ON FUNCTION lockstep.advance_workflows(text, jsonb, int) IS
 -- (recover_workflows()) and makes claimable what fell due
 -- (promote_due_workflows()); each tells when it wants to be called next. Says also
 -- whether a workflow waits that the executor can run, so that a sleeping worker,
--- which the doorbell may have missed, need not claim to know.
+-- which the doorbell may have missed, need not claim to know. A busy one, which
+-- claims all the time, is spared the looks into the queues.
 --
 -- Lock order: the executor's own row, then, skipping locked ones, the rows of dead
 -- executors and workflow rows.
 CREATE FUNCTION lockstep.pulse(
     executor_id text,
     is_idle boolean DEFAULT false,
+    is_busy boolean DEFAULT false,
     OUT unserved_names text[],
     OUT recovered_count int,
     OUT next_expiry_in double precision,
@@ -2965,7 +3021,7 @@ SET enable_bitmapscan = off
 SET jit = off
 AS $$
 BEGIN
-    unserved_names := ARRAY(SELECT lockstep.heartbeat(pulse.executor_id, pulse.is_idle));
+    unserved_names := ARRAY(SELECT lockstep.heartbeat(pulse.executor_id, pulse.is_idle, NOT pulse.is_busy));
 
     SELECT r.recovered_count, r.next_expiry_in
     INTO recovered_count, next_expiry_in
@@ -2975,7 +3031,7 @@ BEGIN
     INTO promoted_count, next_due_in
     FROM lockstep.promote_due_workflows() AS p;
 
-    has_ready := EXISTS (
+    has_ready := NOT pulse.is_busy AND EXISTS (
         SELECT
         FROM lockstep.executor AS e
         CROSS JOIN LATERAL unnest(e.queues) AS q (queue_name)
@@ -2987,7 +3043,7 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION lockstep.pulse(text, boolean) IS
+COMMENT ON FUNCTION lockstep.pulse(text, boolean, boolean) IS
     'Extends an executor''s lease, recovers and promotes workflows, in one transaction.';
 
 -- sql/80_admin/10_version.sql

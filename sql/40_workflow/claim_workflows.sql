@@ -5,11 +5,21 @@
 -- workflows that it registered and of its app_version. Cost depends on
 -- max_count alone: the claim index is read from its head and left after n rows.
 --
+-- low_water: [{"queue_name", "priority", "available_at"}, …] or NULL. While a
+-- snapshot somewhere holds back vacuum, the head of the index is full of rows that
+-- were claimed long ago. A caller that met such a head passes where its last claim
+-- got to in each queue: rows of that priority are looked at from there on. What
+-- commits below the mark is found by the next claim without marks.
+--
 -- Lock order: the executor row (FOR KEY SHARE), the rows of limited queues by
 -- name, then workflow rows, skipping locked ones, so it never waits for
 -- another claim. FOR NO KEY UPDATE lets a send_message() in an open
 -- transaction, which holds the row FOR KEY SHARE, not hide the workflow.
-CREATE OR REPLACE FUNCTION lockstep.claim_workflows(executor_id text, max_count int)
+CREATE OR REPLACE FUNCTION lockstep.claim_workflows(
+    executor_id text,
+    max_count int,
+    low_water jsonb DEFAULT NULL
+)
 RETURNS TABLE (
     workflow_id text,
     workflow_name text,
@@ -18,7 +28,9 @@ RETURNS TABLE (
     headers jsonb,
     attempt int,
     steps json,
-    deadline_in double precision
+    deadline_in double precision,
+    priority int,
+    available_at timestamptz
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -65,12 +77,33 @@ BEGIN
 
     IF cardinality(v_queues) > 0 THEN
         v_ready := v_ready || ARRAY(
+            WITH mark AS (
+                SELECT m.queue_name, m.priority, m.available_at
+                FROM jsonb_to_recordset(claim_workflows.low_water)
+                    AS m (queue_name text, priority int, available_at timestamptz)
+            ),
+
+            stretch AS (
+                SELECT
+                    q.queue_name, 0 AS from_priority, timestamptz '-infinity' AS from_time,
+                    coalesce(m.priority - 1, 2147483647) AS to_priority
+                FROM unnest(v_queues) AS q (queue_name)
+                LEFT JOIN mark AS m ON m.queue_name = q.queue_name
+                WHERE m.priority IS DISTINCT FROM 0
+                UNION ALL
+                SELECT m.queue_name, m.priority, m.available_at, 2147483647
+                FROM mark AS m
+                WHERE m.queue_name = ANY (v_queues)
+            )
+
             SELECT ready.row_id
-            FROM unnest(v_queues) AS q (queue_name)
+            FROM stretch AS s
             CROSS JOIN LATERAL (
                 SELECT w.ctid AS row_id, w.priority, w.available_at
                 FROM lockstep.workflow_status AS w
-                WHERE w.queue_name = q.queue_name
+                WHERE w.queue_name = s.queue_name
+                    AND (w.priority, w.available_at) >= (s.from_priority, s.from_time)
+                    AND w.priority <= s.to_priority
                     AND w.status = 'ENQUEUED'
                     AND w.workflow_name = ANY (r_executor.workflow_names)
                     AND (w.app_version IS NULL OR w.app_version = r_executor.app_version)
@@ -102,10 +135,11 @@ BEGIN
     SELECT
         c.workflow_id, c.workflow_name, c.queue_name, c.inputs, c.headers, c.attempts,
         CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END,
-        extract(EPOCH FROM c.deadline_at - v_now)::double precision
+        extract(EPOCH FROM c.deadline_at - v_now)::double precision,
+        c.priority, c.available_at
     FROM claimed AS c
     ORDER BY c.priority, c.available_at;
 END
 $$;
-COMMENT ON FUNCTION lockstep.claim_workflows(text, int) IS
+COMMENT ON FUNCTION lockstep.claim_workflows(text, int, jsonb) IS
     'Claims up to max_count workflows for an executor, with their recorded steps.';

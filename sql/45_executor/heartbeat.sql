@@ -8,7 +8,11 @@
 -- Updates no key column: writers, which hold the row FOR KEY SHARE, do not
 -- wait for it. An ended lease that nobody took over yet is revived; one that
 -- was declared dead raises WF001.
-CREATE OR REPLACE FUNCTION lockstep.heartbeat(executor_id text, is_idle boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION lockstep.heartbeat(
+    executor_id text,
+    is_idle boolean DEFAULT false,
+    looks_for_unserved boolean DEFAULT true
+)
 RETURNS SETOF text
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -33,6 +37,10 @@ BEGIN
         PERFORM lockstep._hold_executor(heartbeat.executor_id);
     END IF;
 
+    IF NOT heartbeat.looks_for_unserved THEN
+        RETURN;
+    END IF;
+
     RETURN QUERY
     SELECT DISTINCT waiting.workflow_name
     FROM unnest(r_executor.queues) AS q (queue_name)
@@ -54,5 +62,5 @@ BEGIN
         );
 END
 $$;
-COMMENT ON FUNCTION lockstep.heartbeat(text, boolean) IS
+COMMENT ON FUNCTION lockstep.heartbeat(text, boolean, boolean) IS
     'Extends an executor''s lease; returns names of waiting workflows that nobody can run.';

@@ -3,18 +3,21 @@
 --
 -- changes: an object with any of "steps", "timers", "events", "messages",
 -- "receives", "suspensions" and "outcomes", each as the function of that part
--- describes it; claim_count: how many new workflows to claim. Returns an object
--- with "lost" (workflow ids), and, if any, "timers", "messages", "receives" and
--- "suspensions" as those functions return them, and "claimed". What users
--- wrote (inputs, headers, outputs, errors, messages) comes as JSON texts inside
--- the JSON, as _recorded_steps() explains.
+-- describes it; claim_count: how many new workflows to claim; low_water: where to
+-- begin to look for them, for claim_workflows(); [] for the head, where the answer
+-- shall tell the places of what was claimed. Returns an object with "lost"
+-- (workflow ids), and, if any, "timers", "messages", "receives" and "suspensions" as
+-- those functions return them, and "claimed", with "claim_seconds", what the claim
+-- took. What users wrote (inputs, headers, outputs, errors, messages) comes as JSON
+-- texts inside the JSON, as _recorded_steps() explains.
 --
 -- One call for everything that many workflows wait for, because the commit is
 -- the cost and not the row. Lock order: that of the parts, in the order below.
 CREATE OR REPLACE FUNCTION lockstep.advance_workflows(
     executor_id text,
     changes jsonb DEFAULT '{}',
-    claim_count int DEFAULT 0
+    claim_count int DEFAULT 0,
+    low_water jsonb DEFAULT NULL
 )
 RETURNS json
 LANGUAGE plpgsql
@@ -34,6 +37,9 @@ DECLARE
     v_receives json;
     v_suspensions json;
     v_claimed json;
+    v_reports_places constant boolean := advance_workflows.low_water IS NOT NULL;
+    v_claim_began timestamptz;
+    v_claim_seconds double precision;
 BEGIN
     PERFORM lockstep._hold_executor(advance_workflows.executor_id);
 
@@ -87,22 +93,28 @@ BEGIN
     END IF;
 
     IF advance_workflows.claim_count > 0 THEN
+        v_claim_began := clock_timestamp();
         SELECT json_agg(
             json_build_object(
                 'workflow_id', c.workflow_id, 'workflow_name', c.workflow_name,
                 'queue_name', c.queue_name, 'inputs', c.inputs::text, 'headers', c.headers::text,
-                'attempt', c.attempt, 'steps', c.steps, 'deadline_in', c.deadline_in
+                'attempt', c.attempt, 'steps', c.steps, 'deadline_in', c.deadline_in,
+                'priority', CASE WHEN v_reports_places THEN c.priority END,
+                'available_at', CASE WHEN v_reports_places THEN c.available_at END
             )
         )
         INTO v_claimed
-        FROM lockstep.claim_workflows(advance_workflows.executor_id, advance_workflows.claim_count) AS c;
+        FROM lockstep.claim_workflows(
+            advance_workflows.executor_id, advance_workflows.claim_count, advance_workflows.low_water
+        ) AS c;
+        v_claim_seconds := extract(EPOCH FROM clock_timestamp() - v_claim_began)::double precision;
     END IF;
 
     RETURN json_build_object(
         'lost', v_lost, 'timers', v_timers, 'messages', v_messages,
-        'receives', v_receives, 'suspensions', v_suspensions, 'claimed', v_claimed
+        'receives', v_receives, 'suspensions', v_suspensions, 'claimed', v_claimed, 'claim_seconds', v_claim_seconds
     );
 END
 $$;
-COMMENT ON FUNCTION lockstep.advance_workflows(text, jsonb, int) IS
+COMMENT ON FUNCTION lockstep.advance_workflows(text, jsonb, int, jsonb) IS
     'Records, sends, suspends, finishes and claims for an executor in one commit.';

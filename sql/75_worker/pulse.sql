@@ -4,13 +4,15 @@
 -- (recover_workflows()) and makes claimable what fell due
 -- (promote_due_workflows()); each tells when it wants to be called next. Says also
 -- whether a workflow waits that the executor can run, so that a sleeping worker,
--- which the doorbell may have missed, need not claim to know.
+-- which the doorbell may have missed, need not claim to know. A busy one, which
+-- claims all the time, is spared the looks into the queues.
 --
 -- Lock order: the executor's own row, then, skipping locked ones, the rows of dead
 -- executors and workflow rows.
 CREATE OR REPLACE FUNCTION lockstep.pulse(
     executor_id text,
     is_idle boolean DEFAULT false,
+    is_busy boolean DEFAULT false,
     OUT unserved_names text[],
     OUT recovered_count int,
     OUT next_expiry_in double precision,
@@ -26,7 +28,7 @@ SET enable_bitmapscan = off
 SET jit = off
 AS $$
 BEGIN
-    unserved_names := ARRAY(SELECT lockstep.heartbeat(pulse.executor_id, pulse.is_idle));
+    unserved_names := ARRAY(SELECT lockstep.heartbeat(pulse.executor_id, pulse.is_idle, NOT pulse.is_busy));
 
     SELECT r.recovered_count, r.next_expiry_in
     INTO recovered_count, next_expiry_in
@@ -36,7 +38,7 @@ BEGIN
     INTO promoted_count, next_due_in
     FROM lockstep.promote_due_workflows() AS p;
 
-    has_ready := EXISTS (
+    has_ready := NOT pulse.is_busy AND EXISTS (
         SELECT
         FROM lockstep.executor AS e
         CROSS JOIN LATERAL unnest(e.queues) AS q (queue_name)
@@ -48,5 +50,5 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION lockstep.pulse(text, boolean) IS
+COMMENT ON FUNCTION lockstep.pulse(text, boolean, boolean) IS
     'Extends an executor''s lease, recovers and promotes workflows, in one transaction.';

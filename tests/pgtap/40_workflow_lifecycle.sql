@@ -99,12 +99,13 @@ SELECT lockstep.enqueue_workflow(
 SELECT pg_temp.hire('alice');
 SELECT results_eq(
     $$SELECT c.*::text FROM lockstep.claim_workflows('alice', 1) AS c$$,
-    $$VALUES (
+    $$SELECT
         ROW(
             'w'::text, 'greet'::text, 'q'::text, '{"positionalArgs": [1], "namedArgs": {"two": 2}}'::jsonb,
-            '{"trace": "t"}'::jsonb, 1, NULL::json, NULL::float8
+            '{"trace": "t"}'::jsonb, 1, NULL::json, NULL::float8, 0, w.available_at
         )::text
-    )$$,
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = 'w'$$,
     'a first claim brings arguments and headers, attempt 1 and no steps'
 );
 SELECT is(pg_temp.state_of('w'), 'PENDING attempts=1 executor=alice', 'a claimed workflow runs and counts an attempt');

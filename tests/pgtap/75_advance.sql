@@ -14,7 +14,8 @@ SELECT lockstep.send_message('w', '"hello"', 'greetings');
 SELECT is(
     lockstep.advance_workflows('alice')::jsonb,
     '{
-        "lost": [], "timers": null, "messages": null, "receives": null, "suspensions": null, "claimed": null
+        "lost": [], "timers": null, "messages": null, "receives": null, "suspensions": null, "claimed": null,
+        "claim_seconds": null
     }'::jsonb,
     'a call without changes returns the empty answer'
 );
@@ -59,7 +60,7 @@ SELECT lockstep.advance_workflows('alice', '{
 
 SELECT results_eq(
     'SELECT k.part FROM answer AS a CROSS JOIN jsonb_object_keys(a.answer) AS k (part) ORDER BY k.part',
-    $$VALUES ('claimed'), ('lost'), ('messages'), ('receives'), ('suspensions'), ('timers')$$,
+    $$VALUES ('claim_seconds'), ('claimed'), ('lost'), ('messages'), ('receives'), ('suspensions'), ('timers')$$,
     'the answer has its documented parts and no other'
 );
 SELECT is(a.answer -> e.part, e.expected::jsonb, format('the answer tells %s', e.part))
@@ -90,12 +91,12 @@ CROSS JOIN (
                 {
                     "workflow_id": "new 1", "workflow_name": "greet", "queue_name": "q",
                     "inputs": "{\"namedArgs\": {}, \"positionalArgs\": []}", "headers": null, "attempt": 1, "steps": null,
-                    "deadline_in": null
+                    "deadline_in": null, "priority": null, "available_at": null
                 },
                 {
                     "workflow_id": "new 2", "workflow_name": "greet", "queue_name": "q",
                     "inputs": "{\"namedArgs\": {}, \"positionalArgs\": []}", "headers": null, "attempt": 1, "steps": null,
-                    "deadline_in": null
+                    "deadline_in": null, "priority": null, "available_at": null
                 }
             ]'
         )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
 
 if TYPE_CHECKING:
     from ._worker import Worker
@@ -16,6 +19,48 @@ _PORTION_PAUSE = 0.05
 """Seconds that few free slots wait for more of them, so that claims are worth their commit."""
 
 
+_HEAD_INTERVAL = 2.0
+"""Seconds for which claims may leave out the head of the queues."""
+
+
+class LowWater:
+    """
+    Where claims got to in each queue, while looking from the head is slow.
+
+    It is slow while a snapshot somewhere holds back vacuum: the head of the claim index is
+    then full of what was claimed long ago. Work that commits behind the mark waits for the
+    next look from the head.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[int, str]] = {}
+        self._is_head_slow = False
+        self._head_at = 0.0
+
+    def start(self) -> str | None:
+        """Return where the next claim begins, as JSON; None for the head, and no word of places."""
+        if not self._is_head_slow:
+            return None
+        if time.monotonic() >= self._head_at:
+            self._places.clear()
+        return to_json(
+            [
+                {"queue_name": queue_name, "priority": priority, "available_at": available_at}
+                for queue_name, (priority, available_at) in self._places.items()
+            ]
+        ).decode()
+
+    def note(self, claimed: Sequence[dict[str, Any]], seconds: float) -> None:
+        """Take note of what a claim brought and how long it took."""
+        if not self._places:  # it began at the head
+            self._is_head_slow = seconds > 0.002 + 25e-6 * len(claimed)
+            self._head_at = time.monotonic() + _HEAD_INTERVAL
+        if self._is_head_slow:
+            for row in claimed:
+                if row["available_at"] is not None:
+                    self._places[row["queue_name"]] = row["priority"], row["available_at"]
+
+
 class Claimer:
     """Whether there may be work to claim, and when to look again."""
 
@@ -25,6 +70,7 @@ class Claimer:
         self._poll: asyncio.TimerHandle | None = None
         self._polls_in_vain = 0
         self._claimed_at = 0.0
+        self.low_water = LowWater()
         self._is_hungry = True
         self._full_since: float | None = None
 

@@ -13,7 +13,7 @@ from ._session import Failure, classify, pause_after
 if TYPE_CHECKING:
     from ._worker import Worker
 
-_PULSE = "SELECT * FROM lockstep.pulse(%s, %s)"
+_PULSE = "SELECT * FROM lockstep.pulse(%s, %s, %s)"
 
 _SAFETY_INTERVAL = 5.0
 """Seconds between looks at the queues that make up for a notification that was missed."""
@@ -78,11 +78,12 @@ class Pulse:
 
     async def _beat(self, now: float) -> None:
         is_idle = self._is_idle
+        is_busy = not self._worker.claimer.is_idle
         interval = _SAFETY_INTERVAL if is_idle else self._worker.poll_interval
         self._beat_at = now + min(self._lease / 3, interval)
         (
             (names, recovered, next_expiry_in, promoted, next_due_in, has_ready),
-        ) = await self._worker.session.call(_PULSE, self._worker.executor_id, is_idle)
+        ) = await self._worker.session.call(_PULSE, self._worker.executor_id, is_idle, is_busy)
         if next_expiry_in is not None:
             self.expect_due(now + max(next_expiry_in, 0.05))
         if next_due_in is not None:

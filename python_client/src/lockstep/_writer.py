@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._run import Run
     from ._worker import Worker
 
-_ADVANCE = "SELECT lockstep.advance_workflows(%s, %s::jsonb, %s)::text"
+_ADVANCE = "SELECT lockstep.advance_workflows(%s, %s::jsonb, %s, %s::jsonb)::text"
 _RELEASE = "SELECT lockstep.release_workflows(%s, %s::text[])"
 _LOCKED_PAUSE = 0.25
 _LONGEST_LOCKED_PAUSE = 5.0
@@ -229,13 +229,15 @@ class Writer:
             f'"{kind}":[{",".join(change.body for change in changes)}]'
             for kind, changes in by_kind.items()
         )
+        low_water = self._worker.claimer.low_water.start()
         rows = await self._worker.session.call(
-            _ADVANCE, self._worker.executor_id, f"{{{document}}}", claim_count
+            _ADVANCE, self._worker.executor_id, f"{{{document}}}", claim_count, low_water
         )
         reply = from_json(rows[0][0])
         self._dispatch(batch, reply)
         if claim_count:
             claimed = reply["claimed"] or ()
+            self._worker.claimer.low_water.note(claimed, reply["claim_seconds"])
             self._worker.claimer.came_back(claim_count, len(claimed))
             for row in claimed:
                 self._worker.start(row)
