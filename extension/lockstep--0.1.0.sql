@@ -599,7 +599,9 @@ COMMENT ON FUNCTION lockstep._hold_executor(text) IS
 -- PL/pgSQL, because it keeps its plan: a LANGUAGE sql function that holds a
 -- subquery is planned again by each statement that calls it. Here and wherever a
 -- workflow is compared with its claim, IS NOT DISTINCT FROM keeps the planner at
--- the primary key: no other index fits it.
+-- the primary key: no other index fits it. Joins say workflow_id = ANY (ARRAY[…]) to
+-- the same end: it can be looked up, but neither merged nor hashed, and a plan that
+-- was made for an empty table and kept cannot go through a full one.
 CREATE FUNCTION lockstep._is_held(p_executor_id text, p_workflow_id text, p_attempt int)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -1767,6 +1769,8 @@ CREATE FUNCTION lockstep.recover_workflows(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
@@ -1817,7 +1821,7 @@ BEGIN
                 END,
                 executor_id = CASE WHEN w.attempts >= w.max_attempts THEN w.executor_id END
             FROM held AS h
-            WHERE w.workflow_id = h.workflow_id
+            WHERE w.workflow_id = ANY (ARRAY[h.workflow_id])
             RETURNING w.queue_name
         )
 
@@ -1922,6 +1926,8 @@ RETURNS int
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 SET lock_timeout = '1s'
 AS $$
 DECLARE
@@ -1951,7 +1957,7 @@ BEGIN
             attempts = w.attempts - 1,
             available_at = v_now
         FROM held AS h
-        WHERE w.workflow_id = h.workflow_id
+        WHERE w.workflow_id = ANY (ARRAY[h.workflow_id])
         RETURNING w.queue_name
     )
 
@@ -2827,7 +2833,7 @@ BEGIN
             SELECT DISTINCT w.queue_name
             FROM lockstep.workflow_status AS w
             INNER JOIN jsonb_to_recordset(p_workflows) AS f (workflow_id text)
-                ON f.workflow_id = w.workflow_id
+                ON w.workflow_id = ANY (ARRAY[f.workflow_id])
             WHERE w.queue_name = ANY (v_limited)
         );
     END IF;
@@ -2893,11 +2899,8 @@ RETURNS json
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- for all of its parts: the rows of a batch are looked up one by one at the primary keys,
--- also if the plan was made when the tables were empty
+-- for all of its parts: a plan made when the tables were empty must not scan full ones
 SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
 SET jit = off
 AS $$
 DECLARE

@@ -3,7 +3,9 @@
 -- PL/pgSQL, because it keeps its plan: a LANGUAGE sql function that holds a
 -- subquery is planned again by each statement that calls it. Here and wherever a
 -- workflow is compared with its claim, IS NOT DISTINCT FROM keeps the planner at
--- the primary key: no other index fits it.
+-- the primary key: no other index fits it. Joins say workflow_id = ANY (ARRAY[…]) to
+-- the same end: it can be looked up, but neither merged nor hashed, and a plan that
+-- was made for an empty table and kept cannot go through a full one.
 CREATE OR REPLACE FUNCTION lockstep._is_held(p_executor_id text, p_workflow_id text, p_attempt int)
 RETURNS boolean
 LANGUAGE plpgsql

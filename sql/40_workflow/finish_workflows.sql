@@ -29,7 +29,7 @@ BEGIN
         completed_at = v_now
     FROM jsonb_to_recordset(finish_workflows.outcomes)
         AS f (workflow_id text, attempt int, output jsonb, error jsonb)
-    WHERE w.workflow_id = f.workflow_id
+    WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
         AND (w.status, w.executor_id, w.attempts)
         IS NOT DISTINCT FROM ('PENDING', finish_workflows.executor_id, f.attempt);
 
@@ -44,7 +44,7 @@ BEGIN
         WHERE NOT EXISTS (
             SELECT
             FROM lockstep.workflow_status AS w
-            WHERE w.workflow_id = f.workflow_id
+            WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
                 AND w.status IN ('SUCCESS', 'ERROR')
                 AND w.executor_id = finish_workflows.executor_id
                 AND w.attempts = f.attempt

@@ -18,6 +18,8 @@ CREATE OR REPLACE FUNCTION lockstep.recover_workflows(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
@@ -68,7 +70,7 @@ BEGIN
                 END,
                 executor_id = CASE WHEN w.attempts >= w.max_attempts THEN w.executor_id END
             FROM held AS h
-            WHERE w.workflow_id = h.workflow_id
+            WHERE w.workflow_id = ANY (ARRAY[h.workflow_id])
             RETURNING w.queue_name
         )
 

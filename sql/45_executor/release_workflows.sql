@@ -13,6 +13,8 @@ RETURNS int
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 SET lock_timeout = '1s'
 AS $$
 DECLARE
@@ -42,7 +44,7 @@ BEGIN
             attempts = w.attempts - 1,
             available_at = v_now
         FROM held AS h
-        WHERE w.workflow_id = h.workflow_id
+        WHERE w.workflow_id = ANY (ARRAY[h.workflow_id])
         RETURNING w.queue_name
     )
 

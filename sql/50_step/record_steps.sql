@@ -32,7 +32,7 @@ BEGIN
         workflow_id text, attempt int, step_id int, step_name text,
         output jsonb, error jsonb, attempts int, duration double precision
     )
-    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = s.workflow_id
+    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[s.workflow_id])
     WHERE (w.status, w.executor_id, w.attempts)
         IS NOT DISTINCT FROM ('PENDING', record_steps.executor_id, s.attempt)
     ON CONFLICT (workflow_id, step_id) DO UPDATE

@@ -33,7 +33,7 @@ BEGIN
             workflow_id text, attempt int, step_id int, step_name text,
             delay double precision, attempts int, error jsonb
         )
-        INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = t.workflow_id
+        INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[t.workflow_id])
         WHERE (w.status, w.executor_id, w.attempts)
             IS NOT DISTINCT FROM ('PENDING', start_timers.executor_id, t.attempt)
         ON CONFLICT (workflow_id, step_id) DO UPDATE

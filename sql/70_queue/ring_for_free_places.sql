@@ -23,7 +23,7 @@ BEGIN
             SELECT DISTINCT w.queue_name
             FROM lockstep.workflow_status AS w
             INNER JOIN jsonb_to_recordset(p_workflows) AS f (workflow_id text)
-                ON f.workflow_id = w.workflow_id
+                ON w.workflow_id = ANY (ARRAY[f.workflow_id])
             WHERE w.queue_name = ANY (v_limited)
         );
     END IF;

@@ -23,11 +23,8 @@ RETURNS json
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- for all of its parts: the rows of a batch are looked up one by one at the primary keys,
--- also if the plan was made when the tables were empty
+-- for all of its parts: a plan made when the tables were empty must not scan full ones
 SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
 SET jit = off
 AS $$
 DECLARE
