@@ -65,7 +65,7 @@ class Session:
         self._connection: AsyncConnection[Any] | None = None
         self._connecting = asyncio.Lock()
         self.generation = 0
-        self.prepares = False
+        self.prepare_threshold: int | None = None
 
     async def connect(self) -> AsyncConnection[Any]:
         """Return the open connection, or make one; raises psycopg.OperationalError."""
@@ -74,13 +74,11 @@ class Session:
                 self._connection = await AsyncConnection.connect(
                     self._dsn,
                     autocommit=True,
-                    prepare_threshold=None,
+                    prepare_threshold=self.prepare_threshold,
                     application_name=self._application_name,
                     **PATIENCE,
                 )
                 self.generation += 1
-                if self.prepares:
-                    self._connection.prepare_threshold = 5
             return self._connection
 
     @property
@@ -89,9 +87,9 @@ class Session:
 
     def use_prepared_statements(self) -> None:
         """Prepare statements from now on; a transaction pooler would break them."""
-        self.prepares = True
+        self.prepare_threshold = 5
         if self._connection is not None:
-            self._connection.prepare_threshold = 5
+            self._connection.prepare_threshold = self.prepare_threshold
 
     async def call(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""

@@ -172,6 +172,7 @@ async def run_async(
         started = time.perf_counter()
         try:
             async with pool.connection() as connection:
+                connection.prepare_threshold = run.worker.session.prepare_threshold
                 recorded = None
                 if attempt.is_in_doubt:
                     cursor = connection.cursor(row_factory=tuple_row)
@@ -210,6 +211,7 @@ def run_sync(
         started = time.perf_counter()
         try:
             with pool.connection() as connection:
+                connection.prepare_threshold = run.worker.session.prepare_threshold
                 recorded = None
                 if attempt.is_in_doubt:
                     cursor = connection.cursor(row_factory=tuple_row)

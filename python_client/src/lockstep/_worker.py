@@ -321,7 +321,6 @@ class Worker:
             # every transaction begins where the code says so, also after a look at a step
             "autocommit": True,
             "application_name": "lockstep transaction",
-            "prepare_threshold": 5 if self.session.prepares else None,
             **PATIENCE,
         }
 
