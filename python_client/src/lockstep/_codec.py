@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError, validate_call
@@ -60,7 +61,12 @@ class ReturnCodec:
 
     @functools.cached_property
     def _adapter(self) -> TypeAdapter[Any] | None:
-        annotation = get_type_hints(self._function, include_extras=True).get("return")
+        # the return annotation alone: that of a parameter may name what is not imported
+        function = inspect.unwrap(self._function)
+        alone = SimpleNamespace(
+            __annotations__={"return": function.__annotations__.get("return", Any)}
+        )
+        annotation = get_type_hints(alone, function.__globals__, include_extras=True)["return"]
         return None if annotation in _JSON_TYPES else TypeAdapter(annotation)
 
     def encode(self, value: object) -> tuple[str, Any]:

@@ -53,17 +53,29 @@ class Listener:
                     attempt = 0
                     await connection.execute("LISTEN lockstep")
                     self._set_connected(True)
-                    async for notification in connection.notifies():
-                        if notification.payload == "due":
-                            self._worker.pulse.check_due()
-                        else:
-                            self._worker.claimer.ring()
+                    while True:
+                        await self._until_readable(connection)
+                        async for notification in connection.notifies(timeout=0):
+                            if notification.payload == "due":
+                                self._worker.pulse.check_due()
+                            else:
+                                self._worker.claimer.ring()
             except psycopg.Error as error:
                 self._worker.log_trouble(error)
             finally:
                 self._set_connected(False)
             await asyncio.sleep(pause_after(attempt))
             attempt += 1
+
+    async def _until_readable(self, connection: AsyncConnection[object]) -> None:
+        """Wait for the socket itself: waiting in notifies() looks at it ten times a second."""
+        readable = self._worker.loop.create_future()
+        descriptor = connection.fileno()
+        self._worker.loop.add_reader(descriptor, _resolve, readable)
+        try:
+            await readable
+        finally:
+            self._worker.loop.remove_reader(descriptor)
 
     def _report_silence(self) -> None:
         if not self._has_reported:
@@ -86,3 +98,8 @@ class Listener:
         echoes = [_ async for _ in connection.notifies(timeout=_PROBE_TIMEOUT, stop_after=1)]
         await connection.execute(sql.SQL("UNLISTEN {}").format(sql.Identifier(channel)))
         return bool(echoes)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

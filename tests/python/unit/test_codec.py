@@ -169,3 +169,10 @@ def test_unstorable_characters_of_an_error_are_replaced() -> None:
     document = json.loads(encode_error(ValueError("a\x00b\ud800c")))
     assert document["message"] == "a\N{REPLACEMENT CHARACTER}b?c"
     assert "ValueError" in document["traceback"]
+
+
+def test_parameter_may_be_annotated_with_what_is_not_imported() -> None:
+    def load(connection: NotImported) -> UUID: ...  # type: ignore[name-defined]  # noqa: F821
+
+    _, seen = ReturnCodec(load).encode("12345678-1234-5678-1234-567812345678")
+    assert isinstance(seen, UUID)
