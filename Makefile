@@ -28,7 +28,7 @@ endif
 
 install: $(BUILT)
 
-.PHONY: build demo test check lint docs help clean-python
+.PHONY: build demo test check lint bench bench-quick docs help clean-python
 build: $(BUILT) $(PLAIN) $(PACKAGED)/stamp ## build the extension script and the plain-SQL installer
 
 # The install script says CREATE, not CREATE OR REPLACE: a squatted name fails.
@@ -75,6 +75,24 @@ test: $(VENV)/test ## run everything that CI runs; installs test packages with a
 
 lint: $(VENV)/test ## check style and types, in SQL, inside function bodies and in Python
 	tests/lint
+
+BENCH_VENV = bench/.venv
+
+$(BENCH_VENV)/bin/python:
+	@$(PYTHON) -m venv $(BENCH_VENV)
+
+$(BENCH_VENV)/ready: bench/requirements.txt python_client/pyproject.toml | $(BENCH_VENV)/bin/python $(PACKAGED)/stamp
+	@$(BENCH_VENV)/bin/pip install --quiet --disable-pip-version-check \
+	    --requirement bench/requirements.txt --editable ./python_client
+	@touch $@
+
+bench: $(BENCH_VENV)/ready ## measure everything that docs/performance.md shows, in 20 minutes
+	bench/start
+
+bench-quick: $(BENCH_VENV)/ready ## run the benchmark with small sizes: shows that it runs
+	bench/start --quick --output bench/results/quick.json
+	$(BENCH_VENV)/bin/python -m bench.report bench/results/quick.json \
+	    --page bench/results/quick.md --plots bench/results/quick
 
 docs: $(VENV)/test ## write docs/reference.md from the comments in the database
 	$(VENV)/bin/python docs/generate_reference.py

@@ -1,0 +1,1 @@
+"""The benchmark of Lockstep: start it with ``make bench``."""

@@ -1,0 +1,1 @@
+"""One module per measured system; see :mod:`bench.peers.base`."""
