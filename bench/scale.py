@@ -28,7 +28,7 @@ class Scale:
     idle_settle_seconds: float = 5
     idle_seconds: float = 60
     connections_backlog: int = 300_000
-    connections_seconds: int = 3
+    connections_seconds: int = 6
     backlog_small: int = 10_000
     backlog_large: int = 1_000_000
     backlog_repetitions: int = 3

@@ -978,9 +978,11 @@ BEGIN
             enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
         ) = 0
     THEN
-        INSERT INTO lockstep.workflow_status (workflow_name, queue_name, inputs, enqueued_by)
+        INSERT INTO lockstep.workflow_status (
+            workflow_name, queue_name, created_at, available_at, inputs, enqueued_by
+        )
         VALUES (
-            enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
+            enqueue_workflow.workflow_name, enqueue_workflow.queue_name, v_now, v_now,
             jsonb_build_object(
                 'positionalArgs', enqueue_workflow.positional_args,
                 'namedArgs', enqueue_workflow.named_args
@@ -1206,37 +1208,43 @@ BEGIN
             AS n (named_args, workflow_id, place)
     );
 
-    WITH inserted AS (
-        INSERT INTO lockstep.workflow_status (
-            workflow_id, workflow_name, queue_name, status, inputs, priority,
-            deduplication_id, queue_partition_key, app_version, max_attempts,
-            created_at, available_at, deadline_at, timeout, enqueued_by, headers
+    IF enqueue_workflows.workflow_ids IS NOT NULL
+        AND (SELECT count(*) > count(DISTINCT i.workflow_id) FROM unnest(v_ids) AS i (workflow_id))
+    THEN
+        v_inserted := '{}';  -- where ids repeat, one after the other is decided
+    ELSE
+        WITH inserted AS (
+            INSERT INTO lockstep.workflow_status (
+                workflow_id, workflow_name, queue_name, status, inputs, priority,
+                deduplication_id, queue_partition_key, app_version, max_attempts,
+                created_at, available_at, deadline_at, timeout, enqueued_by, headers
+            )
+            SELECT
+                n.workflow_id, enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
+                CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
+                jsonb_build_object(
+                    'positionalArgs', coalesce(n.positional_args, '[]'),
+                    'namedArgs', coalesce(n.named_args, '{}')
+                ),
+                enqueue_workflows.priority, n.deduplication_id, n.queue_partition_key,
+                enqueue_workflows.app_version, coalesce(enqueue_workflows.max_attempts, 50),
+                v_now, v_available_at + n.place * interval '1 us',
+                enqueue_workflows.deadline, enqueue_workflows.timeout,
+                coalesce(nullif(current_setting('role'), 'none'), session_user),
+                enqueue_workflows.headers
+            FROM unnest(
+                v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
+                enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
+            ) WITH ORDINALITY
+                AS n (workflow_id, named_args, positional_args, deduplication_id, queue_partition_key, place)
+            ON CONFLICT DO NOTHING
+            RETURNING workflow_status.workflow_id
         )
-        SELECT
-            n.workflow_id, enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
-            CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
-            jsonb_build_object(
-                'positionalArgs', coalesce(n.positional_args, '[]'),
-                'namedArgs', coalesce(n.named_args, '{}')
-            ),
-            enqueue_workflows.priority, n.deduplication_id, n.queue_partition_key,
-            enqueue_workflows.app_version, coalesce(enqueue_workflows.max_attempts, 50),
-            v_now, v_available_at + n.place * interval '1 us',
-            enqueue_workflows.deadline, enqueue_workflows.timeout,
-            coalesce(nullif(current_setting('role'), 'none'), session_user),
-            enqueue_workflows.headers
-        FROM unnest(
-            v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
-            enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
-        ) WITH ORDINALITY
-            AS n (workflow_id, named_args, positional_args, deduplication_id, queue_partition_key, place)
-        ON CONFLICT DO NOTHING
-        RETURNING workflow_status.workflow_id
-    )
 
-    SELECT coalesce(array_agg(i.workflow_id), '{}')
-    INTO v_inserted
-    FROM inserted AS i;
+        SELECT coalesce(array_agg(i.workflow_id), '{}')
+        INTO v_inserted
+        FROM inserted AS i;
+    END IF;
 
     IF cardinality(v_inserted) < v_count THEN
         FOR r_rest IN
@@ -1309,7 +1317,7 @@ BEGIN
         completed_at = v_now
     FROM jsonb_to_recordset(finish_workflows.outcomes)
         AS f (workflow_id text, attempt int, output jsonb, error jsonb)
-    WHERE w.workflow_id = f.workflow_id
+    WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
         AND (w.status, w.executor_id, w.attempts)
         IS NOT DISTINCT FROM ('PENDING', finish_workflows.executor_id, f.attempt);
 
@@ -1324,7 +1332,7 @@ BEGIN
         WHERE NOT EXISTS (
             SELECT
             FROM lockstep.workflow_status AS w
-            WHERE w.workflow_id = f.workflow_id
+            WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
                 AND w.status IN ('SUCCESS', 'ERROR')
                 AND w.executor_id = finish_workflows.executor_id
                 AND w.attempts = f.attempt
@@ -2171,7 +2179,7 @@ BEGIN
         workflow_id text, attempt int, step_id int, step_name text,
         output jsonb, error jsonb, attempts int, duration double precision
     )
-    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = s.workflow_id
+    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[s.workflow_id])
     WHERE (w.status, w.executor_id, w.attempts)
         IS NOT DISTINCT FROM ('PENDING', record_steps.executor_id, s.attempt)
     ON CONFLICT (workflow_id, step_id) DO UPDATE
@@ -2233,7 +2241,7 @@ BEGIN
             workflow_id text, attempt int, step_id int, step_name text,
             delay double precision, attempts int, error jsonb
         )
-        INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = t.workflow_id
+        INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[t.workflow_id])
         WHERE (w.status, w.executor_id, w.attempts)
             IS NOT DISTINCT FROM ('PENDING', start_timers.executor_id, t.attempt)
         ON CONFLICT (workflow_id, step_id) DO UPDATE
@@ -2902,6 +2910,7 @@ SET search_path = pg_catalog, pg_temp
 -- for all of its parts: a plan made when the tables were empty must not scan full ones
 SET enable_seqscan = off
 SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_lost text[] := ARRAY[]::text[];

@@ -30,13 +30,17 @@ BEGIN
         SELECT c.executor_id INTO v_executor_id FROM client AS c WHERE c.number = client_number;
         PERFORM set_config('bench.executor_id', v_executor_id, false);
         PERFORM set_config('bench.changes', '{}', false);
+        PERFORM set_config('bench.low_water', '[]', false);
     END IF;
     v_claimed := lockstep.advance_workflows(
-        v_executor_id, current_setting('bench.changes')::jsonb, batch
+        v_executor_id, current_setting('bench.changes')::jsonb, batch,
+        current_setting('bench.low_water')::jsonb
     ) -> 'claimed';
     IF v_claimed IS NULL OR json_typeof(v_claimed) = 'null' THEN
         RAISE EXCEPTION 'the backlog is exhausted';
     END IF;
+    -- as a worker whose claims are slow begins where its last one got to
+    PERFORM set_config('bench.low_water', jsonb_build_array(v_claimed -> -1)::text, false);
     PERFORM set_config(
         'bench.changes',
         (

@@ -53,9 +53,11 @@ BEGIN
             enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
         ) = 0
     THEN
-        INSERT INTO lockstep.workflow_status (workflow_name, queue_name, inputs, enqueued_by)
+        INSERT INTO lockstep.workflow_status (
+            workflow_name, queue_name, created_at, available_at, inputs, enqueued_by
+        )
         VALUES (
-            enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
+            enqueue_workflow.workflow_name, enqueue_workflow.queue_name, v_now, v_now,
             jsonb_build_object(
                 'positionalArgs', enqueue_workflow.positional_args,
                 'namedArgs', enqueue_workflow.named_args

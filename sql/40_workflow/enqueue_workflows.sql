@@ -102,37 +102,43 @@ BEGIN
             AS n (named_args, workflow_id, place)
     );
 
-    WITH inserted AS (
-        INSERT INTO lockstep.workflow_status (
-            workflow_id, workflow_name, queue_name, status, inputs, priority,
-            deduplication_id, queue_partition_key, app_version, max_attempts,
-            created_at, available_at, deadline_at, timeout, enqueued_by, headers
+    IF enqueue_workflows.workflow_ids IS NOT NULL
+        AND (SELECT count(*) > count(DISTINCT i.workflow_id) FROM unnest(v_ids) AS i (workflow_id))
+    THEN
+        v_inserted := '{}';  -- where ids repeat, one after the other is decided
+    ELSE
+        WITH inserted AS (
+            INSERT INTO lockstep.workflow_status (
+                workflow_id, workflow_name, queue_name, status, inputs, priority,
+                deduplication_id, queue_partition_key, app_version, max_attempts,
+                created_at, available_at, deadline_at, timeout, enqueued_by, headers
+            )
+            SELECT
+                n.workflow_id, enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
+                CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
+                jsonb_build_object(
+                    'positionalArgs', coalesce(n.positional_args, '[]'),
+                    'namedArgs', coalesce(n.named_args, '{}')
+                ),
+                enqueue_workflows.priority, n.deduplication_id, n.queue_partition_key,
+                enqueue_workflows.app_version, coalesce(enqueue_workflows.max_attempts, 50),
+                v_now, v_available_at + n.place * interval '1 us',
+                enqueue_workflows.deadline, enqueue_workflows.timeout,
+                coalesce(nullif(current_setting('role'), 'none'), session_user),
+                enqueue_workflows.headers
+            FROM unnest(
+                v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
+                enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
+            ) WITH ORDINALITY
+                AS n (workflow_id, named_args, positional_args, deduplication_id, queue_partition_key, place)
+            ON CONFLICT DO NOTHING
+            RETURNING workflow_status.workflow_id
         )
-        SELECT
-            n.workflow_id, enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
-            CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
-            jsonb_build_object(
-                'positionalArgs', coalesce(n.positional_args, '[]'),
-                'namedArgs', coalesce(n.named_args, '{}')
-            ),
-            enqueue_workflows.priority, n.deduplication_id, n.queue_partition_key,
-            enqueue_workflows.app_version, coalesce(enqueue_workflows.max_attempts, 50),
-            v_now, v_available_at + n.place * interval '1 us',
-            enqueue_workflows.deadline, enqueue_workflows.timeout,
-            coalesce(nullif(current_setting('role'), 'none'), session_user),
-            enqueue_workflows.headers
-        FROM unnest(
-            v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
-            enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
-        ) WITH ORDINALITY
-            AS n (workflow_id, named_args, positional_args, deduplication_id, queue_partition_key, place)
-        ON CONFLICT DO NOTHING
-        RETURNING workflow_status.workflow_id
-    )
 
-    SELECT coalesce(array_agg(i.workflow_id), '{}')
-    INTO v_inserted
-    FROM inserted AS i;
+        SELECT coalesce(array_agg(i.workflow_id), '{}')
+        INTO v_inserted
+        FROM inserted AS i;
+    END IF;
 
     IF cardinality(v_inserted) < v_count THEN
         FOR r_rest IN

@@ -26,6 +26,7 @@ SET search_path = pg_catalog, pg_temp
 -- for all of its parts: a plan made when the tables were empty must not scan full ones
 SET enable_seqscan = off
 SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_lost text[] := ARRAY[]::text[];

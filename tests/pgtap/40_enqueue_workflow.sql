@@ -2,26 +2,7 @@
 BEGIN;
 SELECT no_plan();
 
-CREATE FUNCTION pg_temp.failure_of(
-    p_statement text,
-    OUT code text,
-    OUT message text,
-    OUT detail text,
-    OUT hint text
-)
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    EXECUTE p_statement;
-EXCEPTION
-    WHEN OTHERS THEN
-        GET STACKED DIAGNOSTICS
-            code = RETURNED_SQLSTATE,
-            message = MESSAGE_TEXT,
-            detail = PG_EXCEPTION_DETAIL,
-            hint = PG_EXCEPTION_HINT;
-END
-$$;
+\ir failure_of.psql
 
 -- refused arguments
 
@@ -134,6 +115,71 @@ SELECT is(
     (SELECT w.workflow_id FROM lockstep.workflow_status AS w), :'workflow_id', 'the returned id is that of the row'
 );
 SELECT matches(:'workflow_id'::text, '^[0-9a-f]{8}-[0-9a-f]{4}-7', 'a generated workflow id is a UUID version 7');
+
+-- A call without options takes a shorter way to the same row; one with an option must not.
+
+-- The row that a call writes, without its id and with times as minutes from now.
+CREATE FUNCTION pg_temp.row_of(p_arguments text)
+RETURNS jsonb
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_workflow_id text;
+    v_row jsonb;
+BEGIN
+    EXECUTE format('SELECT lockstep.enqueue_workflow(%s)', concat_ws(', ', $q$'greet', 'row'$q$, p_arguments))
+    INTO v_workflow_id;
+    DELETE FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = v_workflow_id
+    RETURNING to_jsonb(w) - 'workflow_id' || jsonb_build_object(
+        'created_at', round(extract(epoch FROM w.created_at - clock_timestamp()) / 60),
+        'available_at', round(extract(epoch FROM w.available_at - clock_timestamp()) / 60)
+    )
+    INTO v_row;
+    RETURN v_row;
+END
+$$;
+
+SELECT is(
+    pg_temp.row_of($$'[1]', '{"two": 2}', NULL, NULL, 'raise', 0, NULL, $$ || c.arguments),
+    pg_temp.row_of($$'[1]', '{"two": 2}'$$),
+    format('a call that passes every default and ends with %s writes the row of one that passes none', c.arguments)
+)
+FROM (
+    VALUES
+        ('NULL, NULL, NULL, NULL, NULL, NULL, NULL'),
+        ('NULL, NULL, NULL, NULL, 50, NULL, NULL'),
+        ($$'0', NULL, NULL, NULL, NULL, NULL, NULL$$)
+) AS c (arguments);
+SELECT is(
+    (
+        SELECT jsonb_object_agg(o.key, o.value)
+        FROM jsonb_each(pg_temp.row_of(c.argument)) AS o
+        WHERE plain.row -> o.key <> o.value
+    ),
+    c.difference,
+    format('a call with nothing but %s heeds it', c.argument)
+)
+FROM (SELECT pg_temp.row_of(NULL) AS row) AS plain
+CROSS JOIN (
+    VALUES
+        ($$positional_args => '[1]'$$, '{"inputs": {"positionalArgs": [1], "namedArgs": {}}}'::jsonb),
+        ($$named_args => '{"a": 1}'$$, '{"inputs": {"positionalArgs": [], "namedArgs": {"a": 1}}}'),
+        ($$deduplication_id => 'd'$$, '{"deduplication_id": "d"}'),
+        ($$on_duplicate => 'return'$$, NULL),
+        ('priority => 3', '{"priority": 3}'),
+        ($$queue_partition_key => 'k'$$, '{"queue_partition_key": "k"}'),
+        ($$delay => '1 hour'$$, '{"status": "DELAYED", "available_at": 60}'),
+        ($$run_at => clock_timestamp() - interval '1 hour'$$, '{"available_at": -60}'),
+        ($$timeout => '1 hour'$$, '{"timeout": "01:00:00"}'),
+        (
+            $$deadline => '2100-01-01 00:00+00'$$,
+            jsonb_build_object('deadline_at', '2100-01-01 00:00+00'::timestamptz)
+        ),
+        ('max_attempts => 3', '{"max_attempts": 3}'),
+        ($$app_version => 'v2'$$, '{"app_version": "v2"}'),
+        ($$headers => '{"h": 1}'$$, '{"headers": {"h": 1}}')
+) AS c (argument, difference);
 
 SELECT lockstep.enqueue_workflow(
     workflow_name => 'greet',
@@ -382,6 +428,28 @@ SELECT results_eq(
         'by the session', 'lockstep test Client'
     ),
     'enqueued_by is the role that called, not the owner of the function'
+);
+SET LOCAL ROLE "lockstep test Client";
+SELECT lockstep.enqueue_workflow('greet', 'plain call');
+RESET ROLE;
+SELECT lockstep.enqueue_workflow('greet', 'plain call of myself');
+SET SESSION AUTHORIZATION "lockstep test Client";
+SELECT lockstep.enqueue_workflow('greet', 'plain call of the session');
+RESET SESSION AUTHORIZATION;
+SELECT results_eq(
+    $$
+    SELECT w.queue_name, w.enqueued_by
+    FROM lockstep.workflow_status AS w
+    WHERE w.queue_name LIKE 'plain call%'
+    ORDER BY w.queue_name
+    $$,
+    format(
+        'VALUES (%L, %L), (%L, %L), (%L, %L)',
+        'plain call', 'lockstep test Client',
+        'plain call of myself', current_user,
+        'plain call of the session', 'lockstep test Client'
+    ),
+    'enqueued_by is the role that called for a call without options too'
 );
 
 SELECT * FROM finish();

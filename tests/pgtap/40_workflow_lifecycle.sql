@@ -143,6 +143,35 @@ SELECT results_eq(
     'a later claim brings the recorded steps and what their timers have left'
 );
 
+-- claim: how long until the deadline
+
+SELECT pg_temp.hire('punctual', '{deadlines}');
+SELECT lockstep.enqueue_workflow('greet', 'deadlines', workflow_id => 'none');
+SELECT lockstep.enqueue_workflow('greet', 'deadlines', workflow_id => 'timeout', timeout => '90 seconds');
+SELECT lockstep.enqueue_workflow(
+    'greet', 'deadlines', workflow_id => 'deadline', deadline => clock_timestamp() + interval '1 hour'
+);
+SELECT lockstep.enqueue_workflow(
+    'greet', 'deadlines', workflow_id => 'overdue', deadline => clock_timestamp() - interval '1 hour'
+);
+CREATE TEMPORARY VIEW deadline_of_claimed AS
+SELECT c.workflow_id, c.attempt, round(c.deadline_in) AS deadline_in
+FROM lockstep.claim_workflows('punctual', 10) AS c;
+SELECT bag_eq(
+    'SELECT d.* FROM deadline_of_claimed AS d',
+    $$VALUES ('none', 1, NULL::float8), ('timeout', 1, 90), ('deadline', 1, 3600), ('overdue', 1, -3600)$$,
+    'a claim brings the seconds until the deadline, be it named or that of a timeout'
+);
+UPDATE lockstep.workflow_status SET deadline_at = deadline_at - interval '1 min' WHERE workflow_id = 'timeout';
+SELECT lockstep.release_workflows('punctual');
+SELECT bag_eq(
+    'SELECT d.workflow_id, d.deadline_in FROM deadline_of_claimed AS d',
+    $$VALUES ('none', NULL::float8), ('timeout', 30), ('deadline', 3600), ('overdue', -3600)$$,
+    'a later claim brings what is left of it'
+);
+SELECT lockstep.cancel_workflow(d.id)
+FROM unnest(ARRAY['none', 'timeout', 'deadline', 'overdue']) AS d (id);
+
 -- finish
 
 SELECT is_empty(

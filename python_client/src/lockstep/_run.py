@@ -25,6 +25,9 @@ _SETTLE = 0.01
 _SHORT_SLEEP = 1.0
 """A workflow that only sleeps, and for no longer than these seconds, stays in memory."""
 
+_LAST_RESORT = '{"type": "Unserializable", "message": "the database refused the outcome"}'
+"""The error of a workflow whose value the database refused, and the error saying so, too."""
+
 _BUSY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds before a suspension that a sender's open transaction prevented is tried again."""
 
@@ -310,17 +313,17 @@ class Run:
         """Record the outcome, ``output`` or ``error``; the run ends when it is committed."""
         if self.ended is None:
             body = self._body(0, {kind: document})
-            self.worker.writer.submit_for("outcomes", self, 0, body, _Ending(self, kind))
+            self.worker.writer.submit_for("outcomes", self, 0, body, _Ending(self, document))
 
 
 class _Ending:
     """What waits for the outcome of a run: not the run's task, which is over."""
 
-    __slots__ = ("_kind", "_run")
+    __slots__ = ("_document", "_run")
 
-    def __init__(self, run: Run, kind: str) -> None:
+    def __init__(self, run: Run, document: str) -> None:
         self._run = run
-        self._kind = kind
+        self._document = document
 
     def done(self) -> bool:
         return self._run.ended is not None
@@ -329,7 +332,8 @@ class _Ending:
         self._run.end("finished")
 
     def set_exception(self, exception: BaseException, /) -> None:
-        if self._kind == "output" and not isinstance(exception, RunEnded):
-            self._run.finish("error", encode_error(exception))  # the database refused the value
-        else:
+        if isinstance(exception, RunEnded) or self._document == _LAST_RESORT:
             self._run.end("lost")
+            return
+        document = encode_error(exception)  # the database refused the value
+        self._run.finish("error", _LAST_RESORT if document == self._document else document)

@@ -204,7 +204,9 @@ class Writer:
                 change.run.workflow_id,
                 error.diag.message_primary or error,
             )
-            change.fail(Unserializable(f"the database refused the value: {error}"))
+            # the primary message alone: DETAIL shows the value, and may be refused like it
+            reason = error.diag.message_primary or type(error).__name__
+            change.fail(Unserializable(f"the database refused the value: {reason}"))
             return
         pause = min(_LOCKED_PAUSE * 2**change.tries, _LONGEST_LOCKED_PAUSE)
         change.tries += 1

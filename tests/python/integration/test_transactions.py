@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from datetime import timedelta
 from typing import Any
@@ -134,6 +135,51 @@ async def test_serialization_failures_are_retried(
     assert database.value("SELECT balance FROM account WHERE name = 'a'") == 5
 
 
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_second_try_after_a_conflict_has_the_isolation_level_too(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient, kind: str
+) -> None:
+    app = lockstep.App()
+    levels: list[str] = []
+    level = IsolationLevel.REPEATABLE_READ
+    show = "SHOW transaction_isolation"
+    read = "SELECT balance FROM account WHERE name = 'a'"
+    write = "UPDATE account SET balance = balance + 1 WHERE name = 'a'"
+
+    def note(row: Any) -> None:
+        levels.append(row[0])
+        if len(levels) == 1:
+            database.rows(write)  # a rival, after the step took its snapshot
+
+    if kind == "async":
+
+        @app.transaction(name="add", isolation_level=level)
+        async def add(conn: psycopg.AsyncConnection[Any]) -> None:
+            await conn.execute(read)
+            note(await (await conn.execute(show)).fetchone())
+            await conn.execute(write)
+
+        @app.workflow(name="main")
+        async def main() -> None:
+            await add()
+    else:
+
+        @app.transaction(name="add", isolation_level=level)
+        def add_plain(conn: psycopg.Connection[Any]) -> None:
+            conn.execute(read)
+            note(conn.execute(show).fetchone())
+            conn.execute(write)
+
+        @app.workflow(name="main")
+        def main_plain() -> None:
+            add_plain()
+
+    async with run_worker(app):
+        await client.result(await client.enqueue("main"), timeout=SOON)
+    assert levels == ["repeatable read", "repeatable read"]
+    assert database.value(read) == 2
+
+
 async def test_deadlocks_are_retried(
     database: Database, run_worker: Any, client: lockstep.AsyncClient
 ) -> None:
@@ -159,6 +205,227 @@ async def test_deadlocks_are_retried(
         for workflow_id in ids:
             await client.result(workflow_id, timeout=SOON)
     assert database.rows("SELECT DISTINCT balance FROM account") == [(2,)]
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+@pytest.mark.parametrize("call", ["commit", "rollback"])
+async def test_step_cannot_end_its_transaction_by_a_method(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient, call: str, kind: str
+) -> None:
+    app = lockstep.App()
+    errors: list[BaseException] = []
+    write = "UPDATE account SET balance = 99"
+
+    if kind == "async":
+
+        @app.transaction(name="step")
+        async def step(conn: psycopg.AsyncConnection[Any]) -> None:
+            await conn.execute(write)
+            try:
+                await getattr(conn, call)()
+            except BaseException as error:
+                errors.append(error)
+                raise
+
+        @app.workflow(name="main")
+        async def main() -> None:
+            await step()
+    else:
+
+        @app.transaction(name="step")
+        def step_plain(conn: psycopg.Connection[Any]) -> None:
+            conn.execute(write)
+            try:
+                getattr(conn, call)()
+            except BaseException as error:
+                errors.append(error)
+                raise
+
+        @app.workflow(name="main")
+        def main_plain() -> None:
+            step_plain()
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue("main")
+        with pytest.raises(lockstep.WorkflowFailed, match=rf"{call}\(\) inside a transactional"):
+            await client.result(workflow_id, timeout=SOON)
+    assert [type(error) for error in errors] == [psycopg.ProgrammingError]
+    assert database.rows("SELECT DISTINCT balance FROM account") == [(0,)]
+    rows = database.rows("SELECT step_name, error ->> 'type' FROM lockstep.operation_outputs")
+    assert rows == [("step", "psycopg.ProgrammingError")]
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_step_that_survives_its_own_commit_call_goes_on_in_its_transaction(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient, kind: str
+) -> None:
+    app = lockstep.App()
+    write = "UPDATE account SET balance = balance + 1"
+
+    if kind == "async":
+
+        @app.transaction(name="step")
+        async def step(conn: psycopg.AsyncConnection[Any]) -> None:
+            await conn.execute(write)
+            with contextlib.suppress(psycopg.ProgrammingError):
+                await conn.commit()
+            await conn.execute(write)
+
+        @app.workflow(name="main")
+        async def main() -> None:
+            await step()
+    else:
+
+        @app.transaction(name="step")
+        def step_plain(conn: psycopg.Connection[Any]) -> None:
+            conn.execute(write)
+            with contextlib.suppress(psycopg.ProgrammingError):
+                conn.rollback()
+            conn.execute(write)
+
+        @app.workflow(name="main")
+        def main_plain() -> None:
+            step_plain()
+
+    async with run_worker(app):
+        await client.result(await client.enqueue("main"), timeout=SOON)
+    assert database.rows("SELECT DISTINCT balance FROM account") == [(2,)]
+    same = database.value(
+        "SELECT bool_and(a.xmin = o.xmin) FROM account AS a, lockstep.operation_outputs AS o"
+    )
+    assert same, "one transaction wrote both rows and the checkpoint"
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_transaction_block_inside_a_step_is_a_savepoint(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient, kind: str
+) -> None:
+    app = lockstep.App()
+    before = "UPDATE account SET balance = 1 WHERE name = 'a'"
+    inside = "UPDATE account SET balance = 2"
+    kept = "UPDATE account SET balance = 3 WHERE name = 'b'"
+
+    if kind == "async":
+
+        @app.transaction(name="step")
+        async def step(conn: psycopg.AsyncConnection[Any], fails: bool) -> None:
+            await conn.execute(before)
+            with contextlib.suppress(ZeroDivisionError):
+                async with conn.transaction():
+                    await conn.execute(inside)
+                    raise ZeroDivisionError
+            async with conn.transaction():
+                await conn.execute(kept)
+            if fails:
+                raise ValueError("after both blocks")
+
+        @app.workflow(name="main")
+        async def main(fails: bool) -> None:
+            await step(fails)
+    else:
+
+        @app.transaction(name="step")
+        def step_plain(conn: psycopg.Connection[Any], fails: bool) -> None:
+            conn.execute(before)
+            with contextlib.suppress(ZeroDivisionError), conn.transaction():
+                conn.execute(inside)
+                raise ZeroDivisionError
+            with conn.transaction():
+                conn.execute(kept)
+            if fails:
+                raise ValueError("after both blocks")
+
+        @app.workflow(name="main")
+        def main_plain(fails: bool) -> None:
+            step_plain(fails)
+
+    balances = "SELECT name, balance FROM account ORDER BY name"
+    async with run_worker(app):
+        failing = await client.enqueue("main", True)
+        with pytest.raises(lockstep.WorkflowFailed, match="after both blocks"):
+            await client.result(failing, timeout=SOON)
+        assert database.rows(balances) == [("a", 0), ("b", 0)]
+        await client.result(await client.enqueue("main", False), timeout=SOON)
+        assert database.rows(balances) == [("a", 1), ("b", 3)]
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
+async def test_step_that_ends_its_transaction_by_a_statement_fails_with_the_reason(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient, statement: str, kind: str
+) -> None:
+    app = lockstep.App()
+    write = "UPDATE account SET balance = balance + 1"
+    calls: list[str] = []
+
+    if kind == "async":
+
+        @app.transaction(name="step")
+        async def step(conn: psycopg.AsyncConnection[Any]) -> None:
+            calls.append(statement)
+            await conn.execute(write)
+            await conn.execute(statement)
+
+        @app.workflow(name="main")
+        async def main() -> None:
+            await step()
+    else:
+
+        @app.transaction(name="step")
+        def step_plain(conn: psycopg.Connection[Any]) -> None:
+            calls.append(statement)
+            conn.execute(write)
+            conn.execute(statement)
+
+        @app.workflow(name="main")
+        def main_plain() -> None:
+            step_plain()
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue("main")
+        with pytest.raises(lockstep.WorkflowFailed, match='"step" ended its transaction itself'):
+            await client.result(workflow_id, timeout=SOON)
+    assert calls == [statement], "what may be committed is not done twice"
+    rows = database.rows("SELECT step_name, error ->> 'type' FROM lockstep.operation_outputs")
+    assert rows == [("step", "psycopg.ProgrammingError")]
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+async def test_step_that_swallows_a_failed_statement_fails(
+    database: Database, run_worker: Any, client: lockstep.AsyncClient, kind: str
+) -> None:
+    app = lockstep.App()
+    write = "UPDATE account SET balance = 99"
+    duplicate = "INSERT INTO account VALUES ('a', 1)"
+
+    if kind == "async":
+
+        @app.transaction(name="step")
+        async def step(conn: psycopg.AsyncConnection[Any]) -> None:
+            await conn.execute(write)
+            with contextlib.suppress(psycopg.errors.UniqueViolation):
+                await conn.execute(duplicate)
+
+        @app.workflow(name="main")
+        async def main() -> None:
+            await step()
+    else:
+
+        @app.transaction(name="step")
+        def step_plain(conn: psycopg.Connection[Any]) -> None:
+            conn.execute(write)
+            with contextlib.suppress(psycopg.errors.UniqueViolation):
+                conn.execute(duplicate)
+
+        @app.workflow(name="main")
+        def main_plain() -> None:
+            step_plain()
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue("main")
+        with pytest.raises(lockstep.WorkflowFailed, match="transaction is aborted"):
+            await client.result(workflow_id, timeout=SOON)
+    assert database.rows("SELECT DISTINCT balance FROM account") == [(0,)]
 
 
 async def test_transaction_of_a_cancelled_workflow_rolls_back(

@@ -239,6 +239,78 @@ async def test_unserializable_result_ends_in_error(
     assert caught.value.type == "Unserializable"
 
 
+async def test_result_and_its_error_that_the_database_refuses_end_in_a_plain_error(
+    database: Database, run_worker: Any, client: Client
+) -> None:
+    app = lockstep.App()
+    database.rows(
+        "ALTER TABLE lockstep.workflow_status ADD CONSTRAINT has_no_secret_check"
+        " CHECK (strpos(output::text, 'secret') = 0 AND strpos(error::text, 'secret') = 0)"
+    )
+
+    @app.workflow
+    async def returns() -> str:
+        return "a secret"
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue(returns)
+        with pytest.raises(lockstep.WorkflowFailed, match="refused the outcome"):
+            await client.result(workflow_id, timeout=SOON)
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+@pytest.mark.parametrize("refusal", ["check", "trigger", "plain trigger"])
+async def test_result_that_the_database_refuses_ends_in_error(
+    database: Database, run_worker: Any, client: Client, refusal: str, kind: str
+) -> None:
+    app = lockstep.App()
+    calls: list[str] = []
+
+    if refusal == "check":
+        database.rows(
+            "ALTER TABLE lockstep.workflow_status ADD CONSTRAINT has_no_secret_check"
+            " CHECK (strpos(output::text, 'secret') = 0)"
+        )
+    else:
+        code = "P0001" if refusal == "plain trigger" else "check_violation"
+        database.rows(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF strpos(NEW.output::text, 'secret') > 0 THEN"
+            f" RAISE EXCEPTION 'no secrets' USING ERRCODE = '{code}'; END IF;"
+            " RETURN NEW; END $$"
+        )
+        database.rows(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON lockstep.workflow_status"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+
+    if kind == "async":
+
+        @app.workflow(name="returns")
+        async def returns(text: str) -> str:
+            calls.append(text)
+            return text
+    else:
+
+        @app.workflow(name="returns")
+        def returns_plain(text: str) -> str:
+            calls.append(text)
+            return text
+
+    async with run_worker(app) as worker:
+        texts = ["fine", "secret", "good"]
+        fine, refused, good = [await client.enqueue("returns", text) for text in texts]
+        with pytest.raises(lockstep.WorkflowFailed, match="the database refused") as caught:
+            await client.result(refused, timeout=SOON)
+        assert await client.result(fine, timeout=SOON) == "fine"
+        assert await client.result(good, timeout=SOON) == "good"
+        while worker.runs:
+            await asyncio.sleep(0.01)
+    assert caught.value.type == "Unserializable"
+    assert await client.status(refused) == "ERROR"
+    assert sorted(calls) == sorted(texts), "none is run again"
+
+
 async def test_unregistered_workflow_is_left_for_others_and_reported_once(
     database: Database, run_worker: Any, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
