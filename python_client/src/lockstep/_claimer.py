@@ -25,21 +25,23 @@ _HEAD_INTERVAL = 2.0
 
 class LowWater:
     """
-    Where claims got to in each queue, while looking from the head is slow.
+    Where claims got to in each queue, while there is a backlog or the head is slow.
 
-    It is slow while a snapshot somewhere holds back vacuum: the head of the claim index is
-    then full of what was claimed long ago. Work that commits behind the mark waits for the
-    next look from the head.
+    What was claimed stays in the claim index until vacuum takes it away, which a snapshot
+    somewhere may hold back for long, and a claim from the head walks over it. Work that
+    commits behind the mark waits for the next look from the head.
     """
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[int, str]] = {}
         self._is_head_slow = False
+        self._is_backlog = False
         self._head_at = 0.0
 
     def start(self) -> str | None:
         """Return where the next claim begins, as JSON; None for the head, and no word of places."""
-        if not self._is_head_slow:
+        if not (self._is_head_slow or self._is_backlog):
+            self._places.clear()
             return None
         if time.monotonic() >= self._head_at:
             self._places.clear()
@@ -50,12 +52,13 @@ class LowWater:
             ]
         ).decode()
 
-    def note(self, claimed: Sequence[dict[str, Any]], seconds: float) -> None:
+    def note(self, asked: int, claimed: Sequence[dict[str, Any]], seconds: float) -> None:
         """Take note of what a claim brought and how long it took."""
+        self._is_backlog = len(claimed) == asked
         if not self._places:  # it began at the head
             self._is_head_slow = seconds > 0.002 + 25e-6 * len(claimed)
             self._head_at = time.monotonic() + _HEAD_INTERVAL
-        if self._is_head_slow:
+        if self._is_head_slow or self._is_backlog:
             for row in claimed:
                 if row["available_at"] is not None:
                     self._places[row["queue_name"]] = row["priority"], row["available_at"]

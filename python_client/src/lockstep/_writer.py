@@ -231,7 +231,7 @@ class Writer:
             f'"{kind}":[{",".join(change.body for change in changes)}]'
             for kind, changes in by_kind.items()
         )
-        low_water = self._worker.claimer.low_water.start()
+        low_water = self._worker.claimer.low_water.start() if claim_count else None
         rows = await self._worker.session.call(
             _ADVANCE, self._worker.executor_id, f"{{{document}}}", claim_count, low_water
         )
@@ -239,7 +239,7 @@ class Writer:
         self._dispatch(batch, reply)
         if claim_count:
             claimed = reply["claimed"] or ()
-            self._worker.claimer.low_water.note(claimed, reply["claim_seconds"])
+            self._worker.claimer.low_water.note(claim_count, claimed, reply["claim_seconds"])
             self._worker.claimer.came_back(claim_count, len(claimed))
             for row in claimed:
                 self._worker.start(row)
