@@ -1,4 +1,4 @@
-"""Lockstep itself, as ``lockstep worker`` runs it: one process, 200 workflows in flight."""
+"""Lockstep itself, as ``lockstep worker`` with extra ``uvloop`` runs it: 200 in flight."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ class Lockstep(Peer):
 
 def work(options: dict[str, Any]) -> None:
     """Run a worker: ``concurrency``, ``queue`` and ``listen`` are optional."""
-    import asyncio
     from datetime import timedelta
 
     import lockstep
+    import uvloop
 
     from ..worker import ready
 
@@ -102,7 +102,7 @@ def work(options: dict[str, Any]) -> None:
         ready()
         await worker.run()
 
-    asyncio.run(run())
+    uvloop.run(run())
 
 
 def _deafen() -> None:
