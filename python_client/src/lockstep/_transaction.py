@@ -34,8 +34,8 @@ _CONFLICT_TRIES = 20
 _LONGEST_PAUSE = 2.0
 
 
-class _StepOwnsNoCommit:
-    """What both connection classes share: whether a step's transaction is open."""
+class _CommitGuard:
+    """Keeps a step from ending its transaction, which would part its writes from its record."""
 
     is_in_step = False
 
@@ -47,7 +47,7 @@ class _StepOwnsNoCommit:
             )
 
 
-class AsyncStepConnection(_StepOwnsNoCommit, AsyncConnection[Any]):
+class AsyncStepConnection(_CommitGuard, AsyncConnection[Any]):
     """The connection of an ``async def`` transactional step."""
 
     async def commit(self) -> None:
@@ -59,7 +59,7 @@ class AsyncStepConnection(_StepOwnsNoCommit, AsyncConnection[Any]):
         await super().rollback()
 
 
-class StepConnection(_StepOwnsNoCommit, Connection[Any]):
+class StepConnection(_CommitGuard, Connection[Any]):
     """The connection of a plain transactional step."""
 
     def commit(self) -> None:
