@@ -98,9 +98,9 @@ docs: $(VENV)/test ## write docs/reference.md from the comments in the database
 	$(VENV)/bin/python docs/generate_reference.py
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
-	@printf 'install   install the extension into the Postgres of PG_CONFIG\n'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13
+	@printf 'install      install the extension into the Postgres of PG_CONFIG\n'
 
 clean: clean-python
 clean-python:
-	rm -rf dist $(VENV) $(PACKAGED)
+	rm -rf dist $(VENV) $(BENCH_VENV) $(PACKAGED)

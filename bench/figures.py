@@ -175,10 +175,10 @@ def _large(results: Results) -> Iterator[Figure]:
     # more than falls due cannot be woken, so a smoke test has nothing to reach
     goal = 5000 if offered and offered > 5000 else None
     yield Figure("wake", f"woken, of {offered or 0:,.0f}/s falling due", value, "/s", goal)
-    before, after = (
-        median(results, "wake", "lockstep", f"megabytes_{when}") for when in ("before", "after")
+    begin, end = (
+        median(results, "wake", "lockstep", f"megabytes_{when}") for when in ("begin", "end")
     )
-    yield Figure("wake", "worker memory, after per before", divide(after, before), "x", 1.1, True)
+    yield Figure("wake", "worker memory, end per begin", divide(end, begin), "x", 1.1, True)
     value = median(results, "snapshot", "lockstep", "remaining")
     held = _grouped(f"{_held_seconds(results):.0f}")
     yield Figure("snapshot", f"3 steps, open for {held} s, per before", value, "x", 0.6)

@@ -25,7 +25,7 @@ class Scale:
     """Mean pause between two samples."""
     polled_samples: int = 40
     checkpoint_steps: int = 500
-    idle_settle_seconds: float = 5
+    idle_settle_seconds: float = 12
     idle_seconds: float = 60
     connections_backlog: int = 300_000
     connections_seconds: int = 6
@@ -73,5 +73,5 @@ QUICK = Scale(
     snapshot_held_seconds=6,
     snapshot_window_seconds=1,
     history_sizes=(0, 20_000, 100_000),
-    free_disk_bytes=4_000_000_000,
+    free_disk_bytes=1_000_000_000,
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from ..cluster import run_sql
 from ..counters import Counters
 from ..peers.absurd import Absurd
 from ..peers.base import Peer
@@ -13,6 +15,17 @@ from ..peers.dbos import Dbos
 from ..peers.lockstep import Lockstep
 from ..session import Session
 from .latency import DBOS_DEFAULT
+
+
+@contextmanager
+def _without_autovacuum() -> Iterator[None]:
+    for statement in ("ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()"):
+        run_sql("postgres", statement)
+    try:
+        yield
+    finally:
+        for statement in ("ALTER SYSTEM RESET autovacuum", "SELECT pg_reload_conf()"):
+            run_sql("postgres", statement)
 
 
 def run(session: Session) -> None:
@@ -25,6 +38,8 @@ def run(session: Session) -> None:
         ("polling 0.25 s (default)", Absurd(), {}),
     ]
     with ExitStack() as stack:
+        # its visits to each database would count as the workers' transactions
+        stack.enter_context(_without_autovacuum())
         running = []
         for variant, peer, options in subjects:
             with session.attempt("idle", f"{peer.name} {variant}"):
