@@ -440,6 +440,22 @@ COMMENT ON COLUMN lockstep.executor.registered_at IS
 COMMENT ON COLUMN lockstep.executor.expires_at IS
     'End of the lease unless a heartbeat extends it; -infinity once declared dead.';
 
+-- sql/30_internal/caller.sql
+
+-- Names the role that called a SECURITY DEFINER function.
+--
+-- current_user is the owner in there. SET ROLE shows in the setting, a plain
+-- login or SET SESSION AUTHORIZATION in session_user. The planner inlines it.
+CREATE FUNCTION lockstep._caller()
+RETURNS text
+LANGUAGE sql
+STABLE
+BEGIN ATOMIC
+    SELECT coalesce(nullif(current_setting('role'), 'none'), session_user); -- noqa: LT01
+END;
+COMMENT ON FUNCTION lockstep._caller() IS
+    'Names the role that called a SECURITY DEFINER function.';
+
 -- sql/30_internal/enqueue_problem.sql
 
 -- Finds what enqueue_workflow() cannot take: NULL, or message, detail and hint.
@@ -782,11 +798,12 @@ COMMENT ON FUNCTION lockstep.cancel_workflow(text) IS
 -- workflows that it registered and of its app_version. Cost depends on
 -- max_count alone: the claim index is read from its head and left after n rows.
 --
--- low_water: [{"queue_name", "priority", "available_at"}, …] or NULL. While a
--- snapshot somewhere holds back vacuum, the head of the index is full of rows that
--- were claimed long ago. A caller that met such a head passes where its last claim
--- got to in each queue: rows of that priority are looked at from there on. What
--- commits below the mark is found by the next claim without marks.
+-- low_water: [{"queue_name", "priority", "available_at"}, …] or NULL. Claimed rows
+-- stay at the head of the index until vacuum takes them away, which a snapshot
+-- somewhere may hold back. A caller that works off a backlog, or met a slow head,
+-- passes where its last claim got to in each queue: rows of that priority are
+-- looked at from there on. What commits below the mark is found by the next claim
+-- without marks.
 --
 -- Lock order: the executor row (FOR KEY SHARE), the rows of limited queues by
 -- name, then workflow rows, skipping locked ones, so it never waits for
@@ -987,7 +1004,7 @@ BEGIN
                 'positionalArgs', enqueue_workflow.positional_args,
                 'namedArgs', enqueue_workflow.named_args
             ),
-            coalesce(nullif(current_setting('role'), 'none'), session_user)
+            lockstep._caller()
         )
         RETURNING workflow_status.workflow_id, EXISTS (
             SELECT
@@ -1043,7 +1060,7 @@ BEGIN
             enqueue_workflow.queue_partition_key, enqueue_workflow.app_version,
             coalesce(enqueue_workflow.max_attempts, 50), v_now, v_available_at,
             enqueue_workflow.deadline, enqueue_workflow.timeout,
-            coalesce(nullif(current_setting('role'), 'none'), session_user),
+            lockstep._caller(),
             enqueue_workflow.headers
         )
         ON CONFLICT DO NOTHING;
@@ -1230,7 +1247,7 @@ BEGIN
                 enqueue_workflows.app_version, coalesce(enqueue_workflows.max_attempts, 50),
                 v_now, v_available_at + n.place * interval '1 us',
                 enqueue_workflows.deadline, enqueue_workflows.timeout,
-                coalesce(nullif(current_setting('role'), 'none'), session_user),
+                lockstep._caller(),
                 enqueue_workflows.headers
             FROM unnest(
                 v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,

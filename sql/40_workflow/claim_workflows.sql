@@ -5,11 +5,12 @@
 -- workflows that it registered and of its app_version. Cost depends on
 -- max_count alone: the claim index is read from its head and left after n rows.
 --
--- low_water: [{"queue_name", "priority", "available_at"}, …] or NULL. While a
--- snapshot somewhere holds back vacuum, the head of the index is full of rows that
--- were claimed long ago. A caller that met such a head passes where its last claim
--- got to in each queue: rows of that priority are looked at from there on. What
--- commits below the mark is found by the next claim without marks.
+-- low_water: [{"queue_name", "priority", "available_at"}, …] or NULL. Claimed rows
+-- stay at the head of the index until vacuum takes them away, which a snapshot
+-- somewhere may hold back. A caller that works off a backlog, or met a slow head,
+-- passes where its last claim got to in each queue: rows of that priority are
+-- looked at from there on. What commits below the mark is found by the next claim
+-- without marks.
 --
 -- Lock order: the executor row (FOR KEY SHARE), the rows of limited queues by
 -- name, then workflow rows, skipping locked ones, so it never waits for

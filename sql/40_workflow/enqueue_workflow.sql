@@ -62,7 +62,7 @@ BEGIN
                 'positionalArgs', enqueue_workflow.positional_args,
                 'namedArgs', enqueue_workflow.named_args
             ),
-            coalesce(nullif(current_setting('role'), 'none'), session_user)
+            lockstep._caller()
         )
         RETURNING workflow_status.workflow_id, EXISTS (
             SELECT
@@ -118,7 +118,7 @@ BEGIN
             enqueue_workflow.queue_partition_key, enqueue_workflow.app_version,
             coalesce(enqueue_workflow.max_attempts, 50), v_now, v_available_at,
             enqueue_workflow.deadline, enqueue_workflow.timeout,
-            coalesce(nullif(current_setting('role'), 'none'), session_user),
+            lockstep._caller(),
             enqueue_workflow.headers
         )
         ON CONFLICT DO NOTHING;

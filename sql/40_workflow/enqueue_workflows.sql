@@ -124,7 +124,7 @@ BEGIN
                 enqueue_workflows.app_version, coalesce(enqueue_workflows.max_attempts, 50),
                 v_now, v_available_at + n.place * interval '1 us',
                 enqueue_workflows.deadline, enqueue_workflows.timeout,
-                coalesce(nullif(current_setting('role'), 'none'), session_user),
+                lockstep._caller(),
                 enqueue_workflows.headers
             FROM unnest(
                 v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
