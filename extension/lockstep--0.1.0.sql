@@ -96,6 +96,8 @@ CREATE TABLE lockstep.workflow_status (
     forked_from text,
     enqueued_by text NOT NULL DEFAULT current_user,
     headers jsonb,
+    retries jsonb,
+    failures int NOT NULL DEFAULT 0,
 
     CONSTRAINT workflow_status_pkey PRIMARY KEY (workflow_id),
 
@@ -112,7 +114,7 @@ CREATE TABLE lockstep.workflow_status (
     ),
     CONSTRAINT workflow_status_headers_are_an_object_check CHECK (jsonb_typeof(headers) = 'object'),
     CONSTRAINT workflow_status_counts_not_negative_check CHECK (
-        0 <= ALL (ARRAY[priority, attempts, max_attempts - 1]) -- noqa: CP03, LT01, LT06
+        0 <= ALL (ARRAY[priority, attempts, max_attempts - 1, failures]) -- noqa: CP03, LT01, LT06
     ),
     CONSTRAINT workflow_status_timeout_is_positive_check CHECK (timeout > interval '0'),
     CONSTRAINT workflow_status_timeout_not_endless_check CHECK (timeout <= interval '1000 years'),
@@ -128,10 +130,14 @@ CREATE TABLE lockstep.workflow_status (
     CONSTRAINT workflow_status_output_only_of_success_check CHECK (
         output IS NULL OR status = 'SUCCESS'
     ),
+    -- while a failed workflow is tried again it keeps the error of its latest failure
     CONSTRAINT workflow_status_error_only_of_failure_check CHECK (
-        (error IS NOT NULL) = (status IN ('ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'))
-        OR status = 'CANCELLED'
+        CASE
+            WHEN error IS NULL THEN status NOT IN ('ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
+            ELSE status <> 'SUCCESS' AND (failures > 0 OR completed_at IS NOT NULL)
+        END
     ),
+    CONSTRAINT workflow_status_retries_are_a_policy_check CHECK (jsonb_typeof(retries) = 'object'),
     CONSTRAINT workflow_status_executor_while_it_runs_check CHECK (
         completed_at IS NOT NULL OR (executor_id IS NOT NULL) = (status = 'PENDING')
     ),
@@ -166,6 +172,11 @@ CREATE INDEX workflow_status_deadline_idx
 ON lockstep.workflow_status (deadline_at)
 WHERE deadline_at IS NOT NULL AND completed_at IS NULL;
 
+-- a cancellation reaches a workflow's children, and list_workflows() lists them
+CREATE INDEX workflow_status_parent_idx
+ON lockstep.workflow_status (parent_workflow_id)
+WHERE parent_workflow_id IS NOT NULL;
+
 -- at most one unfinished workflow per queue and deduplication id
 CREATE UNIQUE INDEX workflow_status_deduplication_idx
 ON lockstep.workflow_status (queue_name, deduplication_id)
@@ -186,7 +197,7 @@ COMMENT ON COLUMN lockstep.workflow_status.inputs IS
 COMMENT ON COLUMN lockstep.workflow_status.output IS
     'Value that the workflow returned; NULL also when it returned nothing.';
 COMMENT ON COLUMN lockstep.workflow_status.error IS
-    'Why the workflow failed: {"type", "message", "traceback"?}.';
+    'Why the workflow failed, or failed last while it is retried: {"type", "message", "traceback"?}.';
 COMMENT ON COLUMN lockstep.workflow_status.priority IS
     'Order within the queue: 0 first, then 1, 2 and so on.';
 COMMENT ON COLUMN lockstep.workflow_status.deduplication_id IS
@@ -223,6 +234,10 @@ COMMENT ON COLUMN lockstep.workflow_status.enqueued_by IS
     'Role that enqueued the workflow.';
 COMMENT ON COLUMN lockstep.workflow_status.headers IS
     'Object handed to the workflow beside its arguments, such as a trace context.';
+COMMENT ON COLUMN lockstep.workflow_status.retries IS
+    'Policy by which a failure is tried again: {"max_attempts", "delay", "backoff", "max_delay", "jitter"}.';
+COMMENT ON COLUMN lockstep.workflow_status.failures IS
+    'Failures so far that ended an execution of the workflow; retries counts them.';
 
 -- sql/20_tables/20_operation_outputs.sql
 
@@ -251,7 +266,7 @@ CREATE TABLE lockstep.operation_outputs (
         output IS NULL OR error IS NULL
     ),
     CONSTRAINT operation_outputs_unfinished_waits_check CHECK (
-        completed_at IS NOT NULL OR (available_at IS NOT NULL AND output IS NULL)
+        completed_at IS NOT NULL OR output IS NULL
     )
 );
 
@@ -260,7 +275,8 @@ COMMENT ON TABLE lockstep.operation_outputs IS
 COMMENT ON COLUMN lockstep.operation_outputs.workflow_id IS
     'Workflow that the step belongs to.';
 COMMENT ON COLUMN lockstep.operation_outputs.step_id IS
-    'Position of the step in the order in which the workflow calls its steps, from 1.';
+    'Position of the step in the order in which the workflow calls its steps, from 1; '
+    'concurrent branches count from 65536 up (docs/internals.md).';
 COMMENT ON COLUMN lockstep.operation_outputs.step_name IS
     'Name of the step; replay compares it with the name that the code calls now.';
 COMMENT ON COLUMN lockstep.operation_outputs.output IS
@@ -274,9 +290,9 @@ COMMENT ON COLUMN lockstep.operation_outputs.started_at IS
 COMMENT ON COLUMN lockstep.operation_outputs.completed_at IS
     'When the outcome was recorded; NULL while the step waits to go on.';
 COMMENT ON COLUMN lockstep.operation_outputs.available_at IS
-    'When a waiting step goes on: its next attempt, its wake-up or its timeout.';
+    'When a waiting step goes on: its next attempt, its wake-up or its timeout; NULL without one.';
 COMMENT ON COLUMN lockstep.operation_outputs.child_workflow_id IS
-    'Workflow that the step started.';
+    'Workflow that the step started or waits for.';
 
 -- sql/20_tables/30_notifications.sql
 
@@ -358,6 +374,65 @@ COMMENT ON COLUMN lockstep.workflow_events.value IS
 COMMENT ON COLUMN lockstep.workflow_events.updated_at IS
     'When it was published.';
 
+-- sql/20_tables/42_workflow_streams.sql
+
+-- Append-only values that a workflow published under a key, for readers to follow.
+CREATE TABLE lockstep.workflow_streams (
+    workflow_id text NOT NULL,
+    key text NOT NULL,
+    "offset" bigint NOT NULL,
+    value jsonb,
+    is_end boolean NOT NULL DEFAULT false,
+    written_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+
+    CONSTRAINT workflow_streams_pkey PRIMARY KEY (workflow_id, key, "offset"),
+
+    CONSTRAINT workflow_streams_key_has_a_length_check CHECK (length(key) BETWEEN 1 AND 512),
+    CONSTRAINT workflow_streams_offset_not_negative_check CHECK ("offset" >= 0),
+    CONSTRAINT workflow_streams_only_end_lacks_a_value_check CHECK ((value IS NULL) = is_end)
+);
+
+COMMENT ON TABLE lockstep.workflow_streams IS
+    'Append-only values that a workflow published under a key.';
+COMMENT ON COLUMN lockstep.workflow_streams.workflow_id IS
+    'Workflow that wrote the value.';
+COMMENT ON COLUMN lockstep.workflow_streams.key IS
+    'Name of the stream.';
+COMMENT ON COLUMN lockstep.workflow_streams."offset" IS
+    'Position in the stream, from 0.';
+COMMENT ON COLUMN lockstep.workflow_streams.value IS
+    'What was written; NULL only in the row that closes the stream.';
+COMMENT ON COLUMN lockstep.workflow_streams.is_end IS
+    'Whether the row closes the stream.';
+COMMENT ON COLUMN lockstep.workflow_streams.written_at IS
+    'When it was written.';
+
+-- sql/20_tables/45_waiter.sql
+
+-- One row per who waits for another workflow: for its end, an event or a stream of it.
+--
+-- A waiter adds its row and then looks; who ends a workflow, or publishes a value,
+-- takes the rows away and wakes them. suspend_workflows() says why none is missed.
+CREATE TABLE lockstep.waiter (
+    awaited_id text NOT NULL,
+    awaited_what text NOT NULL DEFAULT '',
+    is_client boolean NOT NULL,
+    waiter text NOT NULL,
+
+    CONSTRAINT waiter_pkey PRIMARY KEY (awaited_id, awaited_what, is_client, waiter)
+);
+
+COMMENT ON TABLE lockstep.waiter IS
+    'One row per who waits for the end, an event or a stream of a workflow.';
+COMMENT ON COLUMN lockstep.waiter.awaited_id IS
+    'Workflow that is waited for.';
+COMMENT ON COLUMN lockstep.waiter.awaited_what IS
+    'What of it: empty for its end, else "event:" or "stream:" with the key.';
+COMMENT ON COLUMN lockstep.waiter.is_client IS
+    'Whether a client waits, to be notified, or a workflow, to be made claimable.';
+COMMENT ON COLUMN lockstep.waiter.waiter IS
+    'Channel on which the client listens, or id of the workflow that waits.';
+
 -- sql/20_tables/50_queue.sql
 
 -- Limits of a queue. A queue without a row exists too, unlimited.
@@ -399,6 +474,7 @@ CREATE TABLE lockstep.executor (
     queues text[] NOT NULL,
     workflow_names text[] NOT NULL,
     app_version text,
+    pins_version boolean NOT NULL DEFAULT false,
     host text,
     pid int,
     client_version text,
@@ -425,6 +501,8 @@ COMMENT ON COLUMN lockstep.executor.workflow_names IS
     'Workflows that the worker can run; it leaves others alone.';
 COMMENT ON COLUMN lockstep.executor.app_version IS
     'Application version of the worker; it leaves workflows of another version alone.';
+COMMENT ON COLUMN lockstep.executor.pins_version IS
+    'Whether a workflow that the worker starts is left to workers of its version from then on.';
 COMMENT ON COLUMN lockstep.executor.host IS
     'Host that the worker runs on.';
 COMMENT ON COLUMN lockstep.executor.pid IS
@@ -439,6 +517,95 @@ COMMENT ON COLUMN lockstep.executor.registered_at IS
     'When the worker registered.';
 COMMENT ON COLUMN lockstep.executor.expires_at IS
     'End of the lease unless a heartbeat extends it; -infinity once declared dead.';
+
+-- sql/30_internal/announce.sql
+
+-- Says, until the transaction ends, that values are being published.
+--
+-- Closes the race between who publishes a value, and then looks who waits for it,
+-- and who begins to wait, and then looks for the value: neither would see the other
+-- before both have committed. The one who waits needs the same locks for itself
+-- (_is_announced()) and tries again later when it does not get them. The locks are
+-- shared: who publishes waits only for a suspension that is about to commit.
+CREATE FUNCTION lockstep._announce(p_awaited_ids text[], p_whats text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(k.lock_key)
+    FROM (
+        SELECT DISTINCT hashtextextended(a.what || ' of ' || a.awaited_id, 0) AS lock_key
+        FROM unnest(p_awaited_ids, p_whats) AS a (awaited_id, what)
+        ORDER BY lock_key
+    ) AS k;
+END
+$$;
+COMMENT ON FUNCTION lockstep._announce(text[], text[]) IS
+    'Says, until the transaction ends, that values are being published.';
+
+-- sql/30_internal/await.sql
+
+-- Enters a workflow as waiting for others; NULL, or why it cannot wait now.
+--
+-- p_awaits is [{"awaited_id", "key": of the event, or null for the end}, …]. Returns
+-- "ready" when one of them is there already, "busy" when it may be coming at this
+-- moment. Locks the awaited rows FOR SHARE where their end is awaited, and skips
+-- those that are locked: such a lock may be their end.
+CREATE FUNCTION lockstep._await(p_workflow_id text, p_awaits jsonb)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_ends text[] := ARRAY(
+        SELECT DISTINCT a.awaited_id
+        FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
+        WHERE a.key IS NULL
+    );
+    v_unended_count bigint;
+    v_locked_count bigint;
+BEGIN
+    SELECT count(*), count(*) FILTER (WHERE w.completed_at IS NULL)
+    INTO v_locked_count, v_unended_count
+    FROM (
+        SELECT w.completed_at
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = ANY (v_ends)
+        FOR SHARE SKIP LOCKED
+    ) AS w;
+
+    IF v_unended_count < v_locked_count THEN
+        RETURN 'ready';
+    ELSIF v_locked_count < cardinality(v_ends) THEN
+        RETURN 'busy';
+    ELSIF EXISTS (
+        SELECT
+        FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
+        WHERE a.key IS NOT NULL
+            AND lockstep._is_announced(a.awaited_id, 'event:' || a.key)
+    ) THEN
+        RETURN 'busy';
+    ELSIF EXISTS (
+        SELECT
+        FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
+        INNER JOIN lockstep.workflow_events AS v
+            ON v.workflow_id = ANY (ARRAY[a.awaited_id])
+            AND v.key = a.key
+    ) THEN
+        RETURN 'ready';
+    END IF;
+
+    INSERT INTO lockstep.waiter (awaited_id, awaited_what, is_client, waiter)
+    SELECT DISTINCT a.awaited_id, coalesce('event:' || a.key, ''), false, p_workflow_id
+    FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
+    ON CONFLICT DO NOTHING;
+
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._await(text, jsonb) IS
+    'Enters a workflow as waiting for others; NULL, or why it cannot wait now.';
 
 -- sql/30_internal/caller.sql
 
@@ -455,6 +622,112 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION lockstep._caller() IS
     'Names the role that called a SECURITY DEFINER function.';
+
+-- sql/30_internal/cancel_tree.sql
+
+-- Cancels unfinished workflows and, level by level, their unfinished descendants.
+--
+-- Returns the ids of all that it cancelled. Lock order: workflow rows by id, from
+-- parents to children. start_children() locks the parent's row FOR SHARE, so of a
+-- child that is being started either the start fails or its row is found here.
+CREATE FUNCTION lockstep._cancel_tree(p_workflow_ids text[])
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_level text[] := p_workflow_ids;
+    v_cancelled text[] := ARRAY[]::text[];
+BEGIN
+    WHILE cardinality(v_level) > 0 LOOP
+        PERFORM
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = ANY (v_level)
+        ORDER BY w.workflow_id
+        FOR NO KEY UPDATE;
+
+        WITH cancelled AS (
+            UPDATE lockstep.workflow_status AS w
+            SET status = 'CANCELLED', completed_at = clock_timestamp(), waiting_for = NULL
+            WHERE w.workflow_id = ANY (v_level)
+                AND w.completed_at IS NULL
+            RETURNING w.workflow_id
+        )
+
+        SELECT coalesce(array_agg(c.workflow_id), '{}')
+        INTO v_level
+        FROM cancelled AS c;
+
+        v_cancelled := v_cancelled || v_level;
+
+        v_level := ARRAY(
+            SELECT w.workflow_id
+            FROM lockstep.workflow_status AS w
+            WHERE w.parent_workflow_id = ANY (v_level)
+                AND w.completed_at IS NULL
+        );
+    END LOOP;
+
+    PERFORM lockstep._settle_ended(v_cancelled, v_cancelled);
+    RETURN v_cancelled;
+END
+$$;
+COMMENT ON FUNCTION lockstep._cancel_tree(text[]) IS
+    'Cancels unfinished workflows and their unfinished descendants; returns their ids.';
+
+-- sql/30_internal/enqueue_compensations.sql
+
+-- Enqueues the compensation of workflows that failed or were cancelled.
+--
+-- A step named "compensate" holds an undo step that the workflow registered:
+-- {"step", "positionalArgs", "namedArgs"}. They become the argument of one workflow
+-- "lockstep.compensate", which every worker knows, the last one first.
+CREATE FUNCTION lockstep._enqueue_compensations(p_workflow_ids text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_queues text[];
+BEGIN
+    WITH enqueued AS (
+        INSERT INTO lockstep.workflow_status (
+            workflow_name, queue_name, inputs, priority, queue_partition_key, app_version,
+            parent_workflow_id, enqueued_by, headers
+        )
+        SELECT
+            'lockstep.compensate', w.queue_name,
+            jsonb_build_object('positionalArgs', jsonb_build_array(u.undo_steps), 'namedArgs', '{}'::jsonb),
+            w.priority, w.queue_partition_key, w.app_version, w.workflow_id, w.enqueued_by, w.headers
+        FROM lockstep.workflow_status AS w
+        CROSS JOIN LATERAL (
+            SELECT jsonb_agg(o.output ORDER BY o.completed_at DESC, o.step_id DESC) AS undo_steps
+            FROM lockstep.operation_outputs AS o
+            WHERE o.workflow_id = w.workflow_id
+                AND o.step_name = 'compensate'
+                AND o.completed_at IS NOT NULL
+        ) AS u
+        WHERE w.workflow_id = ANY (p_workflow_ids)
+            AND w.status IN ('ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
+            AND u.undo_steps IS NOT NULL
+        RETURNING queue_name
+    )
+
+    SELECT array_agg(DISTINCT e.queue_name)
+    INTO v_queues
+    FROM enqueued AS e;
+
+    IF v_queues IS NOT NULL THEN
+        PERFORM lockstep._ring_doorbell(v_queues);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._enqueue_compensations(text[]) IS
+    'Enqueues the compensation of workflows that failed or were cancelled.';
 
 -- sql/30_internal/enqueue_problem.sql
 
@@ -478,7 +751,8 @@ CREATE FUNCTION lockstep._enqueue_problem(
     p_deadline timestamptz,
     p_max_attempts int,
     p_app_version text,
-    p_headers jsonb
+    p_headers jsonb,
+    p_retries jsonb
 )
 RETURNS text[]
 LANGUAGE plpgsql
@@ -550,6 +824,8 @@ BEGIN
         v_message := 'deadline must be finite';
         v_detail := format('It is %s.', p_deadline);
         v_hint := 'Leave it out for no limit.';
+    ELSIF p_retries IS NOT NULL THEN
+        RETURN lockstep._retries_problem(p_retries);
     ELSE
         RETURN NULL;
     END IF;
@@ -559,7 +835,7 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._enqueue_problem(
     text, text, jsonb, jsonb, text, text, text, int, text,
-    interval, timestamptz, interval, timestamptz, int, text, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
 ) IS
     'Finds what enqueue_workflow() cannot take: NULL, or message, detail and hint.';
 
@@ -576,6 +852,52 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION lockstep._error_document(text, text) IS
     'Builds the error of a workflow that no user code raised.';
+
+-- sql/30_internal/forget_failures.sql
+
+-- Forgets the recorded failures that ended workflows, so that those steps run again.
+--
+-- A failure that the workflow caught is kept: replay must take the same way. What it
+-- did not catch is what nothing came after: a step begun later than the failure was
+-- recorded tells that the workflow went on, unless the step is that of a concurrent
+-- branch; so the latest failure that is the workflow's own error is forgotten too.
+CREATE FUNCTION lockstep._forget_failures(p_workflow_ids text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+BEGIN
+    DELETE FROM lockstep.operation_outputs AS o
+    USING unnest(p_workflow_ids) AS f (workflow_id)
+    WHERE o.workflow_id = ANY (ARRAY[f.workflow_id])
+        AND o.error IS NOT NULL
+        AND o.completed_at IS NOT NULL
+        AND (
+            NOT EXISTS (
+                SELECT
+                FROM lockstep.operation_outputs AS later
+                WHERE later.workflow_id = ANY (ARRAY[f.workflow_id])
+                    AND later.started_at > o.completed_at
+            )
+            OR o.step_id = (
+                SELECT fatal.step_id
+                FROM lockstep.workflow_status AS w
+                INNER JOIN lockstep.operation_outputs AS fatal
+                    ON fatal.workflow_id = ANY (ARRAY[w.workflow_id])
+                WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
+                    AND fatal.completed_at IS NOT NULL
+                    AND (fatal.error ->> 'type', fatal.error ->> 'message')
+                    = (w.error ->> 'type', w.error ->> 'message')
+                ORDER BY fatal.completed_at DESC
+                LIMIT 1
+            )
+        );
+END
+$$;
+COMMENT ON FUNCTION lockstep._forget_failures(text[]) IS
+    'Forgets the recorded failures that ended workflows, so that those steps run again.';
 
 -- sql/30_internal/hold_executor.sql
 
@@ -607,6 +929,21 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._hold_executor(text) IS
     'Holds an executor''s lease until the transaction ends, or raises WF001.';
+
+-- sql/30_internal/is_announced.sql
+
+-- Tells whether a value is being published at this moment; see _announce().
+--
+-- If not, nobody begins to before the caller's transaction ends.
+CREATE FUNCTION lockstep._is_announced(p_awaited_id text, p_what text)
+RETURNS boolean
+LANGUAGE sql
+VOLATILE
+BEGIN ATOMIC
+    SELECT NOT pg_try_advisory_xact_lock(hashtextextended(p_what || ' of ' || p_awaited_id, 0));
+END;
+COMMENT ON FUNCTION lockstep._is_announced(text, text) IS
+    'Tells whether a value is being published at this moment.';
 
 -- sql/30_internal/is_held.sql
 
@@ -670,8 +1007,9 @@ COMMENT ON FUNCTION lockstep._name_problem(text, text) IS
 --
 -- Outputs and errors are JSON texts inside the JSON: jsonb holds what a
 -- client's parser may refuse, and that must fail one workflow and not the reply.
--- A step that waits for a retry, a wake-up or a timeout has "remaining", the
--- seconds until it goes on by the database's clock, the only clock that counts.
+-- A step that has not finished has "remaining", the seconds until it goes on, if it
+-- waits for a moment, and "elapsed", the seconds since its first attempt, both by the
+-- database's clock, the only clock that counts.
 CREATE FUNCTION lockstep._recorded_steps(p_workflow_id text)
 RETURNS json
 LANGUAGE sql
@@ -684,9 +1022,14 @@ BEGIN ATOMIC
             'output', o.output::text,
             'error', o.error::text,
             'attempts', o.attempts,
+            'child_id', o.child_workflow_id,
+            'is_finished', o.completed_at IS NOT NULL,
             'remaining', CASE
                 WHEN o.completed_at IS NULL
                     THEN greatest(extract(EPOCH FROM o.available_at - clock_timestamp()), 0)
+            END,
+            'elapsed', CASE
+                WHEN o.completed_at IS NULL THEN extract(EPOCH FROM clock_timestamp() - o.started_at)
             END
         )
     )
@@ -713,6 +1056,84 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._refuse_unknown_workflow(text) IS
     'Raises the error for a workflow id that no workflow has.';
+
+-- sql/30_internal/retries_problem.sql
+
+-- Finds what is wrong with a retry policy: NULL, or message, detail and hint.
+CREATE FUNCTION lockstep._retries_problem(p_retries jsonb)
+RETURNS text[]
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_detail text;
+BEGIN
+    IF jsonb_typeof(p_retries) <> 'object' THEN
+        v_detail := format('It is %s.', jsonb_typeof(p_retries));
+    ELSE
+        SELECT CASE
+            WHEN r.least_value IS NULL THEN format('"%s" is no key of a policy.', left(p.key, 40))
+            WHEN jsonb_typeof(p.value) <> 'number' THEN format('"%s" is no number.', p.key)
+            ELSE format('"%s" is %s, not between %s and %s.', p.key, left(p.value::text, 40), r.least_value, r.largest_value)
+        END
+        INTO v_detail
+        FROM jsonb_each(p_retries) AS p
+        LEFT JOIN (
+            VALUES
+            ('max_attempts', 1, 1000000),
+            ('delay', 0, 31536000),
+            ('backoff', 1, 1000),
+            ('max_delay', 0, 31536000),
+            ('jitter', 0, 1)
+        ) AS r (key, least_value, largest_value) ON r.key = p.key
+        WHERE NOT coalesce(
+            CASE WHEN jsonb_typeof(p.value) = 'number' THEN p.value::numeric BETWEEN r.least_value AND r.largest_value END,
+            false
+        ) OR (p.key = 'max_attempts' AND p.value::numeric % 1 <> 0)
+        ORDER BY p.key
+        LIMIT 1;
+    END IF;
+
+    RETURN CASE WHEN v_detail IS NOT NULL THEN ARRAY[
+        'retries must be a retry policy', v_detail,
+        'Pass any of max_attempts, delay, backoff, max_delay and jitter, times in seconds, as {"max_attempts": 5}.'
+    ] END;
+END
+$$;
+COMMENT ON FUNCTION lockstep._retries_problem(jsonb) IS
+    'Finds what is wrong with a retry policy: NULL, or message, detail and hint.';
+
+-- sql/30_internal/retry_pause.sql
+
+-- Tells how long a failed workflow waits for its next try; NULL if there is none.
+--
+-- p_policy is {"max_attempts", "delay", "backoff", "max_delay", "jitter"}, times in
+-- seconds; what it leaves out is 3, 1, 2, an hour and 0. p_failures counts from 1.
+CREATE FUNCTION lockstep._retry_pause(p_policy jsonb, p_failures int)
+RETURNS interval
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_jitter constant double precision := coalesce((p_policy -> 'jitter')::double precision, 0);
+    v_pause double precision;
+BEGIN
+    IF p_policy IS NULL OR p_failures >= coalesce((p_policy -> 'max_attempts')::int, 3) THEN
+        RETURN NULL;
+    END IF;
+
+    -- the exponent is bounded, because a double overflows with an error
+    v_pause := coalesce((p_policy -> 'delay')::double precision, 1)
+        * power(coalesce((p_policy -> 'backoff')::double precision, 2), least(p_failures - 1, 100));
+    v_pause := v_pause * (1 + v_jitter * (2 * random() - 1));
+    RETURN make_interval(
+        secs => least(v_pause, coalesce((p_policy -> 'max_delay')::double precision, 3600))
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._retry_pause(jsonb, int) IS
+    'Tells how long a failed workflow waits for its next try; NULL if there is none.';
 
 -- sql/30_internal/ring_doorbell.sql
 
@@ -742,15 +1163,129 @@ $$;
 COMMENT ON FUNCTION lockstep._ring_doorbell(text[], text) IS
     'Wakes the idle workers of some queues when the transaction commits.';
 
+-- sql/30_internal/settle_ended.sql
+
+-- Does what the end of workflows means for others.
+--
+-- Every function that ends workflows calls it after it has written their rows, in
+-- the same transaction. Frees places of limited queues, wakes who waits for the
+-- workflows, and enqueues the compensation of p_failed_ids, those among them that
+-- did not succeed. Lock order: waiter, then the rows of waiting workflows by id.
+CREATE FUNCTION lockstep._settle_ended(p_workflow_ids text[], p_failed_ids text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM lockstep._ring_for_free_places(p_workflow_ids);
+    PERFORM lockstep._wake_waiters(p_workflow_ids);
+
+    IF p_failed_ids <> '{}' THEN
+        PERFORM lockstep._enqueue_compensations(p_failed_ids);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._settle_ended(text[], text[]) IS
+    'Does what the end of workflows means for others.';
+
+-- sql/30_internal/wake_waiters.sql
+
+-- Wakes who waits for workflows: for anything of them, or for what is named.
+--
+-- Workflows become claimable, clients are notified on their channel with the id.
+-- p_whats has one element per id, as waiter.awaited_what, or is NULL. Costs a look
+-- into an index while nobody waits.
+--
+-- Lock order: waiter, then workflow rows by id.
+CREATE FUNCTION lockstep._wake_waiters(p_awaited_ids text[], p_whats text[] DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_woken_ids text[];
+    v_channels text[];
+    v_notes text[];
+BEGIN
+    WITH gone AS (
+        DELETE FROM lockstep.waiter AS w
+        USING unnest(p_awaited_ids, p_whats) AS a (awaited_id, what)
+        WHERE w.awaited_id = ANY (ARRAY[a.awaited_id])
+            AND (a.what IS NULL OR w.awaited_what = a.what)
+        RETURNING w.awaited_id, w.is_client, w.waiter
+    )
+
+    SELECT
+        array_agg(DISTINCT g.waiter) FILTER (WHERE NOT g.is_client),
+        array_agg(g.waiter) FILTER (WHERE g.is_client),
+        array_agg(g.awaited_id) FILTER (WHERE g.is_client)
+    INTO v_woken_ids, v_channels, v_notes
+    FROM gone AS g;
+
+    IF v_channels IS NOT NULL THEN
+        PERFORM pg_notify(c.channel, c.note)
+        FROM unnest(v_channels, v_notes) AS c (channel, note);
+    END IF;
+
+    IF v_woken_ids IS NOT NULL THEN
+        PERFORM lockstep._wake_workflows(v_woken_ids);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._wake_waiters(text[], text[]) IS
+    'Wakes who waits for workflows: for anything of them, or for what is named.';
+
+-- sql/30_internal/wake_workflows.sql
+
+-- Makes waiting workflows claimable.
+--
+-- Locks their rows by id, so that two that wake the same ones do not deadlock.
+CREATE FUNCTION lockstep._wake_workflows(p_workflow_ids text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_queues text[];
+BEGIN
+    PERFORM
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = ANY (p_workflow_ids)
+    ORDER BY w.workflow_id
+    FOR NO KEY UPDATE;
+
+    WITH woken AS (
+        UPDATE lockstep.workflow_status AS w
+        SET status = 'ENQUEUED', waiting_for = NULL, available_at = clock_timestamp()
+        WHERE w.workflow_id = ANY (p_workflow_ids)
+            AND w.status = 'WAITING'
+        RETURNING w.queue_name
+    )
+
+    SELECT array_agg(DISTINCT w.queue_name)
+    INTO v_queues
+    FROM woken AS w;
+
+    IF v_queues IS NOT NULL THEN
+        PERFORM lockstep._ring_doorbell(v_queues);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._wake_workflows(text[]) IS
+    'Makes waiting workflows claimable.';
+
 -- sql/40_workflow/cancel_workflow.sql
 
--- Cancels a workflow that has not ended.
+-- Cancels a workflow that has not ended, and its children that have not.
 --
 -- A running one stops at its next step boundary: the executor's next write for
 -- it is refused. Returns true; false if the workflow was cancelled already.
 --
--- Locks the workflow row; a finish_workflows() that came first wins and the
--- call fails with 55000, so CANCELLED never becomes SUCCESS, nor the reverse.
+-- Locks the workflow row, then those of its descendants; a finish_workflows() that
+-- came first wins and the call fails with 55000, so CANCELLED never becomes
+-- SUCCESS, nor the reverse.
 CREATE FUNCTION lockstep.cancel_workflow(workflow_id text)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -771,32 +1306,27 @@ BEGIN
     ELSIF v_status = 'CANCELLED' THEN
         RETURN false;
     ELSIF v_status IN ('SUCCESS', 'ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED') THEN
-        RAISE EXCEPTION 'workflow "%" has ended: %', cancel_workflow.workflow_id, v_status
+        RAISE EXCEPTION 'workflow "%" is % and cannot become CANCELLED', cancel_workflow.workflow_id, v_status
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Only a workflow that has not ended can be cancelled.';
     END IF;
 
-    UPDATE lockstep.workflow_status AS w
-    SET status = 'CANCELLED', completed_at = clock_timestamp(), waiting_for = NULL
-    WHERE w.workflow_id = cancel_workflow.workflow_id;
-
-    PERFORM lockstep._ring_for_free_places(
-        jsonb_build_array(jsonb_build_object('workflow_id', cancel_workflow.workflow_id))
-    );
+    PERFORM lockstep._cancel_tree(ARRAY[cancel_workflow.workflow_id]);
     RETURN true;
 END
 $$;
 COMMENT ON FUNCTION lockstep.cancel_workflow(text) IS
-    'Cancels a workflow that has not ended; false if it was cancelled already.';
+    'Cancels a workflow that has not ended, and its children; false if it was cancelled already.';
 
 -- sql/40_workflow/claim_workflows.sql
 
 -- Claims up to max_count workflows for an executor, with all that replay needs,
 -- and the seconds until their deadlines.
 --
--- Takes from the executor's queues in (priority, available_at) order, only
--- workflows that it registered and of its app_version. Cost depends on
--- max_count alone: the claim index is read from its head and left after n rows.
+-- Takes from the executor's queues in (priority, available_at) order, only workflows
+-- that it registered and of its app_version; one that an executor with pins_version
+-- takes is left to that version from then on. Cost depends on max_count alone: the
+-- claim index is read from its head and left after n rows.
 --
 -- low_water: [{"queue_name", "priority", "available_at"}, …] or NULL. Claimed rows
 -- stay at the head of the index until vacuum takes them away, which a snapshot
@@ -849,7 +1379,7 @@ BEGIN
         RETURN;  -- LIMIT NULL would claim everything
     END IF;
 
-    SELECT e.queues, e.workflow_names, e.app_version
+    SELECT e.queues, e.workflow_names, e.app_version, e.pins_version
     INTO r_executor
     FROM lockstep.executor AS e
     WHERE e.executor_id = claim_workflows.executor_id;
@@ -918,7 +1448,11 @@ BEGIN
             executor_id = claim_workflows.executor_id,
             attempts = w.attempts + 1,
             started_at = coalesce(w.started_at, v_now),
-            deadline_at = coalesce(w.deadline_at, v_now + w.timeout)
+            deadline_at = CASE
+                WHEN w.started_at IS NULL THEN least(w.deadline_at, v_now + w.timeout)
+                ELSE coalesce(w.deadline_at, v_now + w.timeout)
+            END,
+            app_version = CASE WHEN r_executor.pins_version THEN r_executor.app_version ELSE w.app_version END
         WHERE w.ctid = ANY (v_ready)
         RETURNING
             w.workflow_id, w.workflow_name, w.queue_name, w.inputs, w.headers, w.attempts,
@@ -966,7 +1500,8 @@ CREATE FUNCTION lockstep.enqueue_workflow(
     deadline timestamptz DEFAULT NULL,
     max_attempts int DEFAULT NULL,
     app_version text DEFAULT NULL,
-    headers jsonb DEFAULT NULL
+    headers jsonb DEFAULT NULL,
+    retries jsonb DEFAULT NULL
 )
 RETURNS text
 LANGUAGE plpgsql
@@ -992,7 +1527,8 @@ BEGIN
             enqueue_workflow.workflow_id, enqueue_workflow.deduplication_id,
             enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
             enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
-            enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
+            enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers,
+            enqueue_workflow.retries
         ) = 0
     THEN
         INSERT INTO lockstep.workflow_status (
@@ -1029,7 +1565,8 @@ BEGIN
         enqueue_workflow.on_duplicate, enqueue_workflow.priority,
         enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
         enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
-        enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
+        enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers,
+        enqueue_workflow.retries
     );
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION '%', v_problem[1]
@@ -1047,7 +1584,8 @@ BEGIN
         INSERT INTO lockstep.workflow_status (
             workflow_id, workflow_name, queue_name, status, inputs, priority,
             deduplication_id, queue_partition_key, app_version, max_attempts,
-            created_at, available_at, deadline_at, timeout, enqueued_by, headers
+            created_at, available_at, deadline_at, timeout, enqueued_by, headers,
+            retries
         )
         VALUES (
             v_workflow_id, enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
@@ -1061,7 +1599,7 @@ BEGIN
             coalesce(enqueue_workflow.max_attempts, 50), v_now, v_available_at,
             enqueue_workflow.deadline, enqueue_workflow.timeout,
             lockstep._caller(),
-            enqueue_workflow.headers
+            enqueue_workflow.headers, enqueue_workflow.retries
         )
         ON CONFLICT DO NOTHING;
 
@@ -1115,7 +1653,7 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.enqueue_workflow(
     text, text, jsonb, jsonb, text, text, text, int, text,
-    interval, timestamptz, interval, timestamptz, int, text, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
 ) IS
     'Enqueues a workflow and returns its id; durable when the transaction commits.';
 
@@ -1148,7 +1686,8 @@ CREATE FUNCTION lockstep.enqueue_workflows(
     deadline timestamptz DEFAULT NULL,
     max_attempts int DEFAULT NULL,
     app_version text DEFAULT NULL,
-    headers jsonb DEFAULT NULL
+    headers jsonb DEFAULT NULL,
+    retries jsonb DEFAULT NULL
 )
 RETURNS SETOF text
 LANGUAGE plpgsql
@@ -1173,7 +1712,7 @@ BEGIN
         enqueue_workflows.on_duplicate, enqueue_workflows.priority, NULL,
         enqueue_workflows.delay, enqueue_workflows.run_at, enqueue_workflows.timeout,
         enqueue_workflows.deadline, enqueue_workflows.max_attempts,
-        enqueue_workflows.app_version, enqueue_workflows.headers
+        enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries
     );
 
     IF v_problem IS NULL AND (v_count IS NULL OR v_count <> ANY (v_counts)) THEN
@@ -1193,7 +1732,7 @@ BEGIN
             coalesce(n.positional_args, '[]'), coalesce(n.named_args, '{}'),
             n.workflow_id, n.deduplication_id, enqueue_workflows.on_duplicate,
             enqueue_workflows.priority, n.queue_partition_key,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         )
         INTO v_problem
         FROM unnest(
@@ -1234,7 +1773,8 @@ BEGIN
             INSERT INTO lockstep.workflow_status (
                 workflow_id, workflow_name, queue_name, status, inputs, priority,
                 deduplication_id, queue_partition_key, app_version, max_attempts,
-                created_at, available_at, deadline_at, timeout, enqueued_by, headers
+                created_at, available_at, deadline_at, timeout, enqueued_by, headers,
+                retries
             )
             SELECT
                 n.workflow_id, enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
@@ -1248,7 +1788,7 @@ BEGIN
                 v_now, v_available_at + n.place * interval '1 us',
                 enqueue_workflows.deadline, enqueue_workflows.timeout,
                 lockstep._caller(),
-                enqueue_workflows.headers
+                enqueue_workflows.headers, enqueue_workflows.retries
             FROM unnest(
                 v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
                 enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
@@ -1281,7 +1821,7 @@ BEGIN
                 enqueue_workflows.priority, r_rest.queue_partition_key,
                 enqueue_workflows.delay, enqueue_workflows.run_at, enqueue_workflows.timeout,
                 enqueue_workflows.deadline, enqueue_workflows.max_attempts,
-                enqueue_workflows.app_version, enqueue_workflows.headers
+                enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries
             );
         END LOOP;
     END IF;
@@ -1297,7 +1837,7 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.enqueue_workflows(
     text, text, jsonb[], jsonb[], text[], text[], text, int, text[],
-    interval, timestamptz, interval, timestamptz, int, text, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
 ) IS
     'Enqueues many workflows of one name at once; returns their ids in order.';
 
@@ -1305,14 +1845,17 @@ COMMENT ON FUNCTION lockstep.enqueue_workflows(
 
 -- Finishes workflows of an executor with their output or error.
 --
--- outcomes: [{"workflow_id", "attempt", "output"} or {…, "error"}, …].
--- Returns the ids of those that the executor had lost, which stay as they are;
--- one that this very attempt finished before is not lost, so a call whose
--- answer was cut off can be sent again.
+-- outcomes: [{"workflow_id", "attempt", "output"} or {…, "error", "retries": the
+-- function's own policy or null, "is_final"}, …]. An error that is not final is tried
+-- again by the policy of the row, else by the function's: the workflow becomes
+-- DELAYED, and the steps whose failure ended it run again. Returns the ids of
+-- those that the executor had lost, which stay as they are; one that this very
+-- attempt finished before is not lost, so a call whose answer was cut off can be
+-- sent again.
 --
--- Lock order: the executor row (FOR KEY SHARE), then workflow rows. Gives up
--- with 55P03 when a row stays locked, so that one client's open transaction
--- cannot hold up an executor's whole batch.
+-- Lock order: the executor row (FOR KEY SHARE), then workflow rows, then as
+-- _settle_ended(). Gives up with 55P03 when a row stays locked, so that one client's
+-- open transaction cannot hold up an executor's whole batch.
 CREATE FUNCTION lockstep.finish_workflows(executor_id text, outcomes jsonb)
 RETURNS SETOF text
 LANGUAGE plpgsql
@@ -1322,31 +1865,79 @@ SET lock_timeout = '500ms'
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
-    v_finished_count int;
+    v_ended text[];
+    v_failed text[];
+    v_retried text[];
+    v_queues text[];
 BEGIN
     PERFORM lockstep._hold_executor(finish_workflows.executor_id);
 
-    UPDATE lockstep.workflow_status AS w
-    SET
-        status = CASE WHEN f.error IS NULL THEN 'SUCCESS' ELSE 'ERROR' END,
-        output = f.output,
-        error = f.error,
-        completed_at = v_now
-    FROM jsonb_to_recordset(finish_workflows.outcomes)
-        AS f (workflow_id text, attempt int, output jsonb, error jsonb)
-    WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
-        AND (w.status, w.executor_id, w.attempts)
-        IS NOT DISTINCT FROM ('PENDING', finish_workflows.executor_id, f.attempt);
+    WITH ended AS (
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = CASE WHEN f.error IS NULL THEN 'SUCCESS' ELSE 'ERROR' END,
+            output = f.output,
+            error = f.error,
+            failures = w.failures + (f.error IS NOT NULL)::int,
+            completed_at = v_now
+        FROM jsonb_to_recordset(finish_workflows.outcomes) AS f (
+            workflow_id text, attempt int, output jsonb, error jsonb, retries jsonb, is_final boolean
+        )
+        WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
+            AND (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', finish_workflows.executor_id, f.attempt)
+            AND (
+                f.error IS NULL
+                OR f.is_final
+                OR lockstep._retry_pause(coalesce(w.retries, f.retries), w.failures + 1) IS NULL
+            )
+        RETURNING w.workflow_id, w.error IS NOT NULL AS is_failure
+    )
 
-    GET DIAGNOSTICS v_finished_count = ROW_COUNT;
+    SELECT
+        coalesce(array_agg(e.workflow_id), '{}'),
+        coalesce(array_agg(e.workflow_id) FILTER (WHERE e.is_failure), '{}')
+    INTO v_ended, v_failed
+    FROM ended AS e;
 
-    PERFORM lockstep._ring_for_free_places(finish_workflows.outcomes);
+    PERFORM lockstep._settle_ended(v_ended, v_failed);
 
-    IF v_finished_count < jsonb_array_length(finish_workflows.outcomes) THEN
-        RETURN QUERY
-        SELECT f.workflow_id
-        FROM jsonb_to_recordset(finish_workflows.outcomes) AS f (workflow_id text, attempt int)
-        WHERE NOT EXISTS (
+    IF cardinality(v_ended) = jsonb_array_length(finish_workflows.outcomes) THEN
+        RETURN;
+    END IF;
+
+    WITH retried AS (
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = 'DELAYED',
+            error = f.error,
+            failures = w.failures + 1,
+            executor_id = NULL,
+            attempts = w.attempts - 1,
+            available_at = v_now + lockstep._retry_pause(coalesce(w.retries, f.retries), w.failures + 1)
+        FROM jsonb_to_recordset(finish_workflows.outcomes)
+            AS f (workflow_id text, attempt int, error jsonb, retries jsonb)
+        WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
+            AND (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', finish_workflows.executor_id, f.attempt)
+        RETURNING w.workflow_id, w.queue_name
+    )
+
+    SELECT array_agg(r.workflow_id), array_agg(DISTINCT r.queue_name)
+    INTO v_retried, v_queues
+    FROM retried AS r;
+
+    IF v_retried IS NOT NULL THEN
+        PERFORM lockstep._forget_failures(v_retried);
+        PERFORM lockstep._ring_for_free_places(v_retried);
+        PERFORM lockstep._ring_doorbell(v_queues, 'due');
+    END IF;
+
+    RETURN QUERY
+    SELECT f.workflow_id
+    FROM jsonb_to_recordset(finish_workflows.outcomes) AS f (workflow_id text, attempt int)
+    WHERE f.workflow_id <> ALL (v_ended || v_retried)
+        AND NOT EXISTS (
             SELECT
             FROM lockstep.workflow_status AS w
             WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
@@ -1354,7 +1945,6 @@ BEGIN
                 AND w.executor_id = finish_workflows.executor_id
                 AND w.attempts = f.attempt
         );
-    END IF;
 END
 $$;
 COMMENT ON FUNCTION lockstep.finish_workflows(text, jsonb) IS
@@ -1404,6 +1994,7 @@ COMMENT ON FUNCTION lockstep.get_workflow(text) IS
 -- time and returns how many, with the seconds until the next falls due: 0 when
 -- there is more to do now, NULL when nothing is scheduled.
 --
+-- A child has its parent's deadline, or an earlier one, so it is overdue by itself.
 -- Lock order: workflow rows, skipping locked ones; those are looked at again in
 -- a second.
 CREATE FUNCTION lockstep.promote_due_workflows(
@@ -1423,7 +2014,7 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_due tid[];
     v_overdue tid[];
-    v_cancelled jsonb;
+    v_cancelled text[];
     v_queues text[];
 BEGIN
     v_overdue := ARRAY(
@@ -1449,12 +2040,12 @@ BEGIN
         RETURNING w.workflow_id
     )
 
-    SELECT jsonb_agg(c)
+    SELECT array_agg(c.workflow_id)
     INTO v_cancelled
     FROM cancelled AS c;
 
     IF v_cancelled IS NOT NULL THEN
-        PERFORM lockstep._ring_for_free_places(v_cancelled);
+        PERFORM lockstep._settle_ended(v_cancelled, v_cancelled);
     END IF;
 
     v_due := ARRAY(
@@ -1527,10 +2118,11 @@ COMMENT ON FUNCTION lockstep.promote_due_workflows(int) IS
 
 -- Enqueues a workflow again that was cancelled, failed or in the dead letter.
 --
--- It keeps its recorded steps and goes on after them; a step whose failure
--- ended the workflow runs again. Attempts count on from where they were, with
--- room for as many more as before, and a deadline that has passed is lifted.
--- A workflow that has not ended is left alone: returns false.
+-- It keeps its recorded steps and goes on after them; steps whose failure
+-- ended the workflow run again. Attempts count on from where they were, with
+-- room for as many more as before, failures count anew, and a deadline that has
+-- passed is lifted. A workflow that has not ended is left alone: returns false. One
+-- that was compensated cannot go on from steps that were undone: 55000.
 --
 -- Locks the workflow row. An attempt of a cancelled workflow that still runs
 -- somewhere cannot write any more: the next claim counts one attempt higher.
@@ -1556,9 +2148,23 @@ BEGIN
     ELSIF r_workflow.status IN ('ENQUEUED', 'DELAYED', 'PENDING', 'WAITING') THEN
         RETURN false;
     ELSIF r_workflow.status = 'SUCCESS' THEN
-        RAISE EXCEPTION 'workflow "%" has ended: SUCCESS', resume_workflow.workflow_id
+        RAISE EXCEPTION 'workflow "%" is SUCCESS and cannot become ENQUEUED', resume_workflow.workflow_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Enqueue a new workflow to run it again.';
+                  HINT = 'restart_workflow() runs it again from its beginning.';
+    END IF;
+
+    SELECT w.workflow_id
+    INTO v_rival_id
+    FROM lockstep.workflow_status AS w
+    WHERE w.parent_workflow_id = resume_workflow.workflow_id
+        AND w.workflow_name = 'lockstep.compensate';
+
+    IF FOUND THEN
+        RAISE EXCEPTION 'workflow "%" was compensated: % cannot become ENQUEUED',
+            resume_workflow.workflow_id, r_workflow.status
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('Workflow "%s" undoes its steps.', v_rival_id),
+                  HINT = 'restart_workflow() runs it again from its beginning.';
     END IF;
 
     SELECT w.workflow_id
@@ -1576,23 +2182,16 @@ BEGIN
                   HINT = 'Resume this one when that one has ended.';
     END IF;
 
-    DELETE FROM lockstep.operation_outputs AS o
-    WHERE o.workflow_id = resume_workflow.workflow_id
-        AND o.error IS NOT NULL
-        AND o.completed_at IS NOT NULL
-        AND r_workflow.status = 'ERROR'
-        AND NOT EXISTS (
-            SELECT
-            FROM lockstep.operation_outputs AS later
-            WHERE later.workflow_id = o.workflow_id
-                AND later.step_id > o.step_id
-        );
+    IF r_workflow.status = 'ERROR' THEN
+        PERFORM lockstep._forget_failures(ARRAY[resume_workflow.workflow_id]);
+    END IF;
 
     UPDATE lockstep.workflow_status AS w
     SET
         status = 'ENQUEUED',
         executor_id = NULL,
         error = NULL,
+        failures = 0,
         completed_at = NULL,
         available_at = v_now,
         max_attempts = least(w.attempts::bigint + w.max_attempts, 2147483647),
@@ -1608,19 +2207,21 @@ COMMENT ON FUNCTION lockstep.resume_workflow(text) IS
 
 -- sql/40_workflow/suspend_workflows.sql
 
--- Suspends workflows of an executor until a message or a moment wakes them.
+-- Suspends workflows of an executor until what they wait for comes, or a moment.
 --
--- suspensions: [{"workflow_id", "attempt", "step_ids": [int, …],
--- "topics": [text, …]}, …]. The workflow waits for the earliest available_at of
--- the named steps' timers (DELAYED), or for a message of the topics (WAITING).
--- Returns for each how it went: "suspended"; "ready" when a message is there
--- already, "busy" when a client's open transaction may be sending one (both:
--- keep it and try again); "lost".
+-- suspensions: [{"workflow_id", "attempt", "step_ids": [int, …], "topics":
+-- [text, …], "awaits": [{"awaited_id", "key"}, …]}, …]. The workflow waits for the
+-- earliest available_at of the named steps (DELAYED), or for a message of the
+-- topics, the end of a workflow or an event of it (WAITING). Returns for each how it
+-- went: "suspended"; "ready" when something of it is there already, "busy" when an
+-- open transaction may be bringing it (both: keep it and try again); "lost".
 --
--- Closes the race with send_message(): that locks the workflow row FOR KEY
--- SHARE before it inserts, this locks it FOR UPDATE before it looks. So either
--- the message is visible to the look, or its sender finds the row WAITING and
--- wakes it. A row that a sender holds is skipped, not waited for: "busy".
+-- Closes the races with those who wake it. send_message() locks the workflow row FOR
+-- KEY SHARE before it inserts, this locks it FOR UPDATE before it looks; who ends an
+-- awaited workflow has its row locked, this locks it FOR SHARE; who sets an event
+-- has announced it (_announce()). So either what came is visible to the look, or
+-- its bringer comes later and finds the row WAITING. What somebody holds is not
+-- waited for, as two executors might wait for each other: "busy".
 -- Lock order: the executor row (FOR KEY SHARE), then workflow rows.
 CREATE FUNCTION lockstep.suspend_workflows(executor_id text, suspensions jsonb)
 RETURNS TABLE (workflow_id text, outcome text)
@@ -1631,14 +2232,18 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_available_at timestamptz;
+    v_suspended text[] := ARRAY[]::text[];
     r_suspension record;
 BEGIN
     PERFORM lockstep._hold_executor(suspend_workflows.executor_id);
 
     FOR r_suspension IN
-        SELECT s.workflow_id, s.attempt, s.step_ids, coalesce(s.topics, '{}') AS topics
+        SELECT
+            s.workflow_id, s.attempt, s.step_ids, coalesce(s.topics, '{}') AS topics,
+            coalesce(s.awaits, '[]') AS awaits,
+            cardinality(s.topics) > 0 OR jsonb_array_length(s.awaits) > 0 AS is_waiting
         FROM jsonb_to_recordset(suspend_workflows.suspensions)
-            AS s (workflow_id text, attempt int, step_ids int[], topics text[])
+            AS s (workflow_id text, attempt int, step_ids int[], topics text[], awaits jsonb)
     LOOP
         workflow_id := r_suspension.workflow_id;
 
@@ -1659,14 +2264,18 @@ BEGIN
             CONTINUE;
         END IF;
 
-        IF EXISTS (
-            SELECT
-            FROM lockstep.notifications AS n
-            WHERE n.destination_id = r_suspension.workflow_id
-                AND n.topic = ANY (r_suspension.topics)
-                AND n.consumed_at IS NULL
-        ) THEN
-            outcome := 'ready';
+        outcome := CASE
+            WHEN EXISTS (
+                SELECT
+                FROM lockstep.notifications AS n
+                WHERE n.destination_id = r_suspension.workflow_id
+                    AND n.topic = ANY (r_suspension.topics)
+                    AND n.consumed_at IS NULL
+            ) THEN 'ready'
+            WHEN r_suspension.awaits <> '[]'
+                THEN lockstep._await(r_suspension.workflow_id, r_suspension.awaits)
+        END;
+        IF outcome IS NOT NULL THEN
             RETURN NEXT;
             CONTINUE;
         END IF;
@@ -1680,28 +2289,37 @@ BEGIN
 
         UPDATE lockstep.workflow_status AS w
         SET
-            status = CASE WHEN cardinality(r_suspension.topics) = 0 THEN 'DELAYED' ELSE 'WAITING' END,
+            status = CASE WHEN r_suspension.is_waiting THEN 'WAITING' ELSE 'DELAYED' END,
             waiting_for = CASE
-                WHEN cardinality(r_suspension.topics) > 0
-                    THEN ARRAY(SELECT 'message:' || t.topic FROM unnest(r_suspension.topics) AS t (topic))
+                WHEN r_suspension.is_waiting THEN ARRAY(
+                    SELECT 'message:' || t.topic
+                    FROM unnest(r_suspension.topics) AS t (topic)
+                    UNION ALL
+                    SELECT CASE
+                        WHEN a.key IS NULL THEN 'workflow:' || a.awaited_id
+                        ELSE format('event:%s of workflow:%s', a.key, a.awaited_id)
+                    END
+                    FROM jsonb_to_recordset(r_suspension.awaits) AS a (awaited_id text, key text)
+                )
             END,
             available_at = CASE
-                WHEN cardinality(r_suspension.topics) = 0 THEN coalesce(v_available_at, clock_timestamp())
-                ELSE v_available_at
+                WHEN r_suspension.is_waiting THEN v_available_at
+                ELSE coalesce(v_available_at, clock_timestamp())
             END,
             executor_id = NULL,
             attempts = w.attempts - 1
         WHERE w.workflow_id = r_suspension.workflow_id;
 
+        v_suspended := v_suspended || r_suspension.workflow_id;
         outcome := 'suspended';
         RETURN NEXT;
     END LOOP;
 
-    PERFORM lockstep._ring_for_free_places(suspend_workflows.suspensions);
+    PERFORM lockstep._ring_for_free_places(v_suspended);
 END
 $$;
 COMMENT ON FUNCTION lockstep.suspend_workflows(text, jsonb) IS
-    'Suspends workflows of an executor until a message or a moment wakes them.';
+    'Suspends workflows of an executor until what they wait for comes, or a moment.';
 
 -- sql/45_executor/heartbeat.sql
 
@@ -1801,6 +2419,7 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_dead text[];
     v_queues text[];
+    v_given_up text[];
 BEGIN
     v_dead := ARRAY(
         SELECT e.executor_id
@@ -1837,6 +2456,7 @@ BEGIN
                             'MaxRecoveryAttemptsExceeded',
                             format('its executor died under each of its %s attempts', w.attempts)
                         )
+                    ELSE w.error
                 END,
                 completed_at = CASE WHEN w.attempts >= w.max_attempts THEN v_now END,
                 available_at = CASE
@@ -1847,11 +2467,13 @@ BEGIN
                 executor_id = CASE WHEN w.attempts >= w.max_attempts THEN w.executor_id END
             FROM held AS h
             WHERE w.workflow_id = ANY (ARRAY[h.workflow_id])
-            RETURNING w.queue_name
+            RETURNING w.workflow_id, w.queue_name, w.completed_at IS NOT NULL AS is_given_up
         )
 
-        SELECT count(*)::int, array_agg(DISTINCT r.queue_name)
-        INTO recovered_count, v_queues
+        SELECT
+            count(*)::int, array_agg(DISTINCT r.queue_name),
+            array_agg(r.workflow_id) FILTER (WHERE r.is_given_up)
+        INTO recovered_count, v_queues, v_given_up
         FROM recovered AS r;
 
         DELETE FROM lockstep.executor AS e
@@ -1862,6 +2484,10 @@ BEGIN
                 WHERE w.status = 'PENDING'
                     AND w.executor_id = e.executor_id
             );
+
+        IF v_given_up IS NOT NULL THEN
+            PERFORM lockstep._settle_ended(v_given_up, v_given_up);
+        END IF;
 
         IF v_queues IS NOT NULL THEN
             PERFORM lockstep._ring_doorbell(v_queues);
@@ -1892,7 +2518,8 @@ CREATE FUNCTION lockstep.register_executor(
     app_version text DEFAULT NULL,
     host text DEFAULT NULL,
     pid int DEFAULT NULL,
-    client_version text DEFAULT NULL
+    client_version text DEFAULT NULL,
+    pins_version boolean DEFAULT false
 )
 RETURNS text
 LANGUAGE plpgsql
@@ -1913,16 +2540,21 @@ BEGIN
             coalesce(register_executor.lease_duration::text, 'null')
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'A dead worker''s workflows run elsewhere when its lease has ended.';
+    ELSIF register_executor.pins_version AND register_executor.app_version IS NULL THEN
+        RAISE EXCEPTION 'pins_version needs an app_version'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Pass the version that started workflows shall stay with.';
     END IF;
 
     INSERT INTO lockstep.executor (
-        executor_id, queues, workflow_names, app_version, host, pid, client_version,
+        executor_id, queues, workflow_names, app_version, pins_version, host, pid, client_version,
         lease_duration, expires_at
     )
     VALUES (
         v_executor_id,
         ARRAY(SELECT DISTINCT q.queue_name FROM unnest(register_executor.queues) AS q (queue_name)),
         coalesce(register_executor.workflow_names, '{}'), register_executor.app_version,
+        coalesce(register_executor.pins_version, false),
         register_executor.host, register_executor.pid, register_executor.client_version,
         register_executor.lease_duration,
         clock_timestamp() + register_executor.lease_duration
@@ -1931,7 +2563,7 @@ BEGIN
     RETURN v_executor_id;
 END
 $$;
-COMMENT ON FUNCTION lockstep.register_executor(text[], text[], interval, text, text, int, text) IS
+COMMENT ON FUNCTION lockstep.register_executor(text[], text[], interval, text, text, int, text, boolean) IS
     'Registers a worker process and returns its executor id.';
 
 -- sql/45_executor/release_workflows.sql
@@ -2035,6 +2667,135 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.unregister_executor(text) IS
     'Ends an executor; returns how many workflows it handed back.';
+
+-- sql/50_step/await_workflows.sql
+
+-- Looks for what steps wait for: the end of a workflow, or an event of it.
+--
+-- awaits: [{"workflow_id", "attempt", "step_id", "step_name", "awaited_id", "key": of
+-- the event, or null for the end, "timeout": seconds or null}, …]. Returns for
+-- each step one of
+--   ended      the workflow's output or error, or the event's value, is recorded as the
+--              step's; an error has "workflow_id" and "status" beside "type" and "message";
+--   timed_out  it did not come in time, recorded as no output and 0 attempts;
+--   waiting    not yet; remaining has the seconds left, NULL for no timeout;
+--   unknown    there is no such workflow; nothing is recorded;
+--   lost       the executor had lost the workflow that waits.
+-- The timeout runs from the first call, whatever crashes in between; a call sent
+-- twice returns the outcome of the first.
+--
+-- Lock order: the executor row (FOR KEY SHARE).
+CREATE FUNCTION lockstep.await_workflows(executor_id text, awaits jsonb)
+RETURNS TABLE (
+    workflow_id text,
+    step_id int,
+    outcome text,
+    output jsonb,
+    error jsonb,
+    remaining double precision
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+BEGIN
+    PERFORM lockstep._hold_executor(await_workflows.executor_id);
+
+    RETURN QUERY
+    WITH call AS MATERIALIZED (
+        SELECT
+            a.workflow_id, a.attempt, a.step_id, a.step_name, a.awaited_id, a.timeout,
+            w.workflow_id IS NOT NULL AS is_known,
+            lockstep._is_held(await_workflows.executor_id, a.workflow_id, a.attempt) AS is_held,
+            CASE WHEN a.key IS NULL THEN w.completed_at IS NOT NULL ELSE v.workflow_id IS NOT NULL END AS has_come,
+            CASE WHEN a.key IS NULL THEN w.output ELSE v.value END AS output,
+            CASE
+                WHEN a.key IS NULL AND w.completed_at IS NOT NULL AND w.status <> 'SUCCESS'
+                    THEN coalesce(w.error, '{"type": "", "message": ""}') - '{traceback,args}'::text[]
+                        || jsonb_build_object('workflow_id', w.workflow_id, 'status', w.status)
+            END AS error
+        FROM jsonb_to_recordset(await_workflows.awaits) AS a (
+            workflow_id text, attempt int, step_id int, step_name text, awaited_id text, key text,
+            timeout double precision
+        )
+        LEFT JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.awaited_id])
+        LEFT JOIN lockstep.workflow_events AS v
+            ON v.workflow_id = ANY (ARRAY[a.awaited_id])
+            AND v.key = a.key
+    ),
+
+    recorded AS (
+        INSERT INTO lockstep.operation_outputs AS o (
+            workflow_id, step_id, step_name, output, error, attempts, started_at, completed_at,
+            available_at, child_workflow_id
+        )
+        SELECT
+            c.workflow_id, c.step_id, c.step_name, CASE WHEN c.error IS NULL THEN c.output END, c.error,
+            CASE WHEN c.has_come THEN 1 ELSE 0 END, v_now,
+            CASE WHEN c.has_come OR c.timeout <= 0 THEN v_now END,
+            v_now + make_interval(secs => c.timeout), c.awaited_id
+        FROM call AS c
+        WHERE c.is_held AND c.is_known
+        ON CONFLICT (workflow_id, step_id) DO UPDATE
+        SET
+            output = excluded.output,
+            error = excluded.error,
+            attempts = excluded.attempts,
+            available_at = coalesce(o.available_at, excluded.available_at),
+            completed_at = CASE
+                WHEN excluded.completed_at IS NOT NULL OR o.available_at <= v_now THEN v_now
+            END
+        WHERE o.completed_at IS NULL
+            AND (
+                excluded.completed_at IS NOT NULL
+                OR o.available_at <= v_now
+                OR (o.available_at IS NULL AND excluded.available_at IS NOT NULL)
+            )
+        RETURNING o.workflow_id, o.step_id, o.output, o.error, o.attempts, o.completed_at, o.available_at
+    ),
+
+    -- as it was before the call, where the call changed nothing
+    unchanged AS (
+        SELECT o.workflow_id, o.step_id, o.output, o.error, o.attempts, o.completed_at, o.available_at
+        FROM call AS c
+        INNER JOIN lockstep.operation_outputs AS o
+            ON o.workflow_id = ANY (ARRAY[c.workflow_id])
+            AND o.step_id = c.step_id
+        WHERE NOT EXISTS (
+            SELECT
+            FROM recorded AS r
+            WHERE r.workflow_id = o.workflow_id AND r.step_id = o.step_id
+        )
+    )
+
+    SELECT
+        c.workflow_id, c.step_id,
+        CASE
+            WHEN NOT c.is_held THEN 'lost'
+            WHEN s.workflow_id IS NULL THEN 'unknown'
+            WHEN s.completed_at IS NULL THEN 'waiting'
+            WHEN s.attempts > 0 THEN 'ended'
+            ELSE 'timed_out'
+        END,
+        s.output, s.error,
+        CASE
+            WHEN s.completed_at IS NULL
+                THEN greatest(extract(EPOCH FROM s.available_at - v_now), 0)::double precision
+        END
+    FROM call AS c
+    LEFT JOIN (
+        SELECT r.* FROM recorded AS r
+        UNION ALL
+        SELECT u.* FROM unchanged AS u
+    ) AS s ON s.workflow_id = c.workflow_id AND s.step_id = c.step_id;
+END
+$$;
+COMMENT ON FUNCTION lockstep.await_workflows(text, jsonb) IS
+    'Looks for what steps wait for: the end of a workflow, or an event of it.';
 
 -- sql/50_step/get_step.sql
 
@@ -2221,6 +2982,163 @@ $$;
 COMMENT ON FUNCTION lockstep.record_steps(text, jsonb) IS
     'Records the outcomes of steps; returns the ids of workflows that the executor had lost.';
 
+-- sql/50_step/start_children.sql
+
+-- Starts workflows as children of others, each recorded as a step of its parent.
+--
+-- children: [{"workflow_id", "attempt", "step_id", "step_name", "workflow_name",
+-- "queue_name", "inputs", "is_awaited", and any of "child_id", "priority",
+-- "queue_partition_key", "delay": seconds, "timeout": seconds, "app_version",
+-- "max_attempts", "headers", "retries"}, …]. Returns the id of each child; none for
+-- workflows that the executor had lost. The step and the child's row commit
+-- together, so a replay, and a call sent twice, starts none again. With is_awaited
+-- the step stays open for the child's result, which await_workflows() records. A
+-- child_id that a workflow of the same name and queue has means that workflow. A
+-- child has its parent's deadline, unless its own comes first.
+--
+-- Lock order: the executor row (FOR KEY SHARE), then the parents' rows by id, FOR
+-- SHARE: a cancellation of the parent comes before, and the start fails, or after,
+-- and finds the child.
+CREATE FUNCTION lockstep.start_children(executor_id text, children jsonb)
+RETURNS TABLE (workflow_id text, step_id int, child_id text)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_problem text[];
+    v_queues text[];
+    r_rival record;
+BEGIN
+    PERFORM lockstep._hold_executor(start_children.executor_id);
+
+    PERFORM
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = ANY (
+        ARRAY(SELECT c.workflow_id FROM jsonb_to_recordset(start_children.children) AS c (workflow_id text))
+    )
+    ORDER BY w.workflow_id
+    FOR SHARE;
+
+    SELECT p.problem
+    INTO v_problem
+    FROM jsonb_to_recordset(start_children.children) AS c (
+        workflow_name text, queue_name text, child_id text, priority int, queue_partition_key text,
+        delay double precision, timeout double precision, max_attempts int, app_version text,
+        headers jsonb, retries jsonb
+    )
+    CROSS JOIN LATERAL (
+        SELECT lockstep._enqueue_problem(
+            c.workflow_name, c.queue_name, '[]', '{}', c.child_id, NULL, 'raise',
+            coalesce(c.priority, 0), c.queue_partition_key, make_interval(secs => c.delay), NULL,
+            make_interval(secs => c.timeout), NULL, c.max_attempts, c.app_version, c.headers, c.retries
+        ) AS problem
+    ) AS p
+    WHERE p.problem IS NOT NULL
+    LIMIT 1;
+
+    IF FOUND THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    WITH child AS MATERIALIZED (
+        SELECT
+            c.workflow_id AS parent_id, c.step_id, c.step_name, c.workflow_name, c.queue_name, c.inputs,
+            coalesce(c.is_awaited, false) AS is_awaited,
+            coalesce(c.child_id, lockstep._generate_id(v_now + c.place * interval '1 us')) AS child_id,
+            c.priority, c.queue_partition_key, c.app_version, c.max_attempts, c.headers, c.retries,
+            make_interval(secs => c.timeout) AS timeout,
+            v_now + c.place * interval '1 us' AS created_at,
+            v_now + make_interval(secs => c.delay) AS starts_at,
+            w.deadline_at, w.enqueued_by
+        FROM ROWS FROM (
+            jsonb_to_recordset(start_children.children) AS (
+                workflow_id text, attempt int, step_id int, step_name text, workflow_name text,
+                queue_name text, inputs jsonb, is_awaited boolean, child_id text, priority int,
+                queue_partition_key text, delay double precision, timeout double precision,
+                max_attempts int, app_version text, headers jsonb, retries jsonb
+            )
+        ) WITH ORDINALITY AS c (
+            workflow_id, attempt, step_id, step_name, workflow_name, queue_name, inputs, is_awaited,
+            child_id, priority, queue_partition_key, delay, timeout, max_attempts, app_version,
+            headers, retries, place
+        )
+        INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[c.workflow_id])
+        WHERE (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', start_children.executor_id, c.attempt)
+    ),
+
+    recorded AS (
+        INSERT INTO lockstep.operation_outputs AS o (
+            workflow_id, step_id, step_name, output, attempts, started_at, completed_at, child_workflow_id
+        )
+        SELECT
+            c.parent_id, c.step_id, c.step_name, CASE WHEN NOT c.is_awaited THEN to_jsonb(c.child_id) END,
+            CASE WHEN c.is_awaited THEN 0 ELSE 1 END, v_now,
+            CASE WHEN NOT c.is_awaited THEN v_now END, c.child_id
+        FROM child AS c
+        ON CONFLICT (workflow_id, step_id) DO NOTHING
+        RETURNING o.workflow_id, o.step_id
+    ),
+
+    enqueued AS (
+        INSERT INTO lockstep.workflow_status AS w (
+            workflow_id, workflow_name, queue_name, status, inputs, priority, queue_partition_key,
+            app_version, max_attempts, created_at, available_at, deadline_at, timeout,
+            parent_workflow_id, enqueued_by, headers, retries
+        )
+        SELECT
+            c.child_id, c.workflow_name, c.queue_name,
+            CASE WHEN c.starts_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
+            c.inputs, coalesce(c.priority, 0), c.queue_partition_key,
+            c.app_version, coalesce(c.max_attempts, 50), c.created_at,
+            coalesce(c.starts_at, c.created_at), c.deadline_at, c.timeout,
+            c.parent_id, c.enqueued_by, c.headers, c.retries
+        FROM child AS c
+        INNER JOIN recorded AS r ON r.workflow_id = c.parent_id AND r.step_id = c.step_id
+        ON CONFLICT (workflow_id) DO NOTHING
+        RETURNING w.queue_name
+    )
+
+    SELECT array_agg(DISTINCT e.queue_name)
+    INTO v_queues
+    FROM enqueued AS e;
+
+    IF v_queues IS NOT NULL THEN
+        PERFORM lockstep._ring_doorbell(v_queues);
+    END IF;
+
+    SELECT w.workflow_id, w.workflow_name, w.queue_name
+    INTO r_rival
+    FROM jsonb_to_recordset(start_children.children)
+        AS c (child_id text, workflow_name text, queue_name text)
+    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[c.child_id])
+    WHERE (w.workflow_name, w.queue_name) IS DISTINCT FROM (c.workflow_name, c.queue_name)
+    LIMIT 1;
+
+    IF FOUND THEN
+        RAISE EXCEPTION 'workflow "%" exists already', r_rival.workflow_id
+            USING ERRCODE = 'unique_violation',
+                  DETAIL = format('It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name),
+                  HINT = 'Use another workflow_id for another workflow or queue.';
+    END IF;
+
+    RETURN QUERY
+    SELECT c.workflow_id, c.step_id, o.child_workflow_id
+    FROM jsonb_to_recordset(start_children.children) AS c (workflow_id text, attempt int, step_id int)
+    INNER JOIN lockstep.operation_outputs AS o
+        ON o.workflow_id = ANY (ARRAY[c.workflow_id])
+        AND o.step_id = c.step_id
+    WHERE lockstep._is_held(start_children.executor_id, c.workflow_id, c.attempt);
+END
+$$;
+COMMENT ON FUNCTION lockstep.start_children(text, jsonb) IS
+    'Starts workflows as children of others, each recorded as a step of its parent.';
+
 -- sql/50_step/start_timers.sql
 
 -- Starts the durable timers of steps: a sleep, or the pause before a retry.
@@ -2313,6 +3231,47 @@ $$;
 COMMENT ON FUNCTION lockstep.get_event(text, text) IS
     'Reads the value that a workflow published last under a key.';
 
+-- sql/60_message/read_stream.sql
+
+-- Reads values of a stream in their order, from an offset on.
+--
+-- Returns up to max_count rows; the row with is_end, without a value, is the last
+-- of a stream that was closed. A workflow that ended writes no more, closed or not.
+CREATE FUNCTION lockstep.read_stream(
+    workflow_id text,
+    key text,
+    from_offset bigint DEFAULT 0,
+    max_count int DEFAULT 1000
+)
+RETURNS TABLE (value_offset bigint, value jsonb, is_end boolean, written_at timestamptz)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT s."offset", s.value, s.is_end, s.written_at
+    FROM lockstep.workflow_streams AS s
+    WHERE s.workflow_id = read_stream.workflow_id
+        AND s.key = read_stream.key
+        AND s."offset" >= read_stream.from_offset
+    ORDER BY s."offset"
+    LIMIT read_stream.max_count;
+
+    IF NOT FOUND AND NOT EXISTS (
+        SELECT
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = read_stream.workflow_id
+    ) THEN
+        PERFORM lockstep._refuse_unknown_workflow(read_stream.workflow_id);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.read_stream(text, text, bigint, int) IS
+    'Reads values of a stream in their order, from an offset on.';
+
 -- sql/60_message/receive_messages.sql
 
 -- Receives messages for steps: the oldest one waiting for each step's topic.
@@ -2399,7 +3358,7 @@ BEGIN
             outcome := 'timed_out';
         ELSE
             outcome := 'waiting';
-            IF r_step.started_at IS NULL AND r_receive.timeout IS NOT NULL THEN
+            IF r_step.started_at IS NULL THEN
                 INSERT INTO lockstep.operation_outputs AS o (
                     workflow_id, step_id, step_name, attempts, started_at, available_at
                 )
@@ -2592,9 +3551,11 @@ COMMENT ON FUNCTION lockstep.send_messages(text, jsonb) IS
 -- events: [{"workflow_id", "attempt", "step_id", "key", "value"}, …]. Returns
 -- the ids of workflows that the executor had lost. A step recorded before
 -- publishes nothing again, so a call sent twice cannot undo a later value. Of
--- two values for one key in one call that of the later step wins.
+-- two values for one key in one call that of the later step wins. Who waits for
+-- an event is woken.
 --
--- Lock order: the executor row (FOR KEY SHARE), then workflow_events.
+-- Lock order: the executor row (FOR KEY SHARE), the locks of _announce(), then
+-- workflow_events, then as _wake_waiters().
 CREATE FUNCTION lockstep.set_events(executor_id text, events jsonb)
 RETURNS SETOF text
 LANGUAGE plpgsql
@@ -2605,8 +3566,16 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now constant timestamptz := clock_timestamp();
+    v_ids text[];
+    v_whats text[];
 BEGIN
     PERFORM lockstep._hold_executor(set_events.executor_id);
+
+    SELECT array_agg(v.workflow_id), array_agg('event:' || v.key)
+    INTO v_ids, v_whats
+    FROM jsonb_to_recordset(set_events.events) AS v (workflow_id text, key text);
+
+    PERFORM lockstep._announce(v_ids, v_whats);
 
     WITH event AS (
         SELECT v.workflow_id, v.step_id, v.key, v.value
@@ -2634,6 +3603,8 @@ BEGIN
     ON CONFLICT (workflow_id, key) DO UPDATE
     SET value = excluded.value, updated_at = excluded.updated_at;
 
+    PERFORM lockstep._wake_waiters(v_ids, v_whats);
+
     RETURN QUERY
     SELECT DISTINCT v.workflow_id
     FROM jsonb_to_recordset(set_events.events) AS v (workflow_id text, attempt int)
@@ -2642,6 +3613,143 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.set_events(text, jsonb) IS
     'Publishes values of workflows under their keys, each recorded as a step.';
+
+-- sql/60_message/set_progress.sql
+
+-- Notes how far workflows have come, for people who look at them.
+--
+-- progress: [{"workflow_id", "attempt", "done", "total", "note"}, …]. No step: what
+-- is noted last counts, and noting it costs no history. It is the event
+-- "lockstep.progress" of the workflow. What a lost workflow notes is dropped.
+--
+-- Lock order: the executor row (FOR KEY SHARE), then workflow_events.
+CREATE FUNCTION lockstep.set_progress(executor_id text, progress jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
+AS $$
+BEGIN
+    PERFORM lockstep._hold_executor(set_progress.executor_id);
+
+    INSERT INTO lockstep.workflow_events (workflow_id, key, value)
+    SELECT DISTINCT ON (p.workflow_id)
+        p.workflow_id, 'lockstep.progress',
+        jsonb_build_object('done', p.done, 'total', p.total, 'note', p.note)
+    FROM ROWS FROM (
+        jsonb_to_recordset(set_progress.progress)
+            AS (workflow_id text, attempt int, done numeric, total numeric, note text)
+    ) WITH ORDINALITY AS p (workflow_id, attempt, done, total, note, place)
+    WHERE lockstep._is_held(set_progress.executor_id, p.workflow_id, p.attempt)
+    ORDER BY p.workflow_id, p.place DESC
+    ON CONFLICT ON CONSTRAINT workflow_events_pkey DO UPDATE
+    SET value = excluded.value, updated_at = excluded.updated_at;
+END
+$$;
+COMMENT ON FUNCTION lockstep.set_progress(text, jsonb) IS
+    'Notes how far workflows have come, for people who look at them.';
+
+-- sql/60_message/write_streams.sql
+
+-- Appends values to streams of workflows, or closes streams.
+--
+-- writes: [{"workflow_id", "attempt", "step_id", "key", "value"} or {…, "is_end":
+-- true}, …]. With a step_id the value is recorded as that step and written once;
+-- without, as from inside of a step, it is written whenever it is sent. Returns for
+-- each that was not written, because the stream is closed ("closed") or the
+-- executor had lost the workflow ("lost"). Who follows a stream is notified.
+--
+-- Lock order: the executor row (FOR KEY SHARE), the locks of _announce(), then as
+-- _wake_waiters(). Offsets need no lock: only the attempt that holds the workflow
+-- writes, and its writes come one after the other.
+CREATE FUNCTION lockstep.write_streams(executor_id text, writes jsonb)
+RETURNS TABLE (workflow_id text, step_id int, outcome text)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_ids text[];
+    v_whats text[];
+    v_next bigint;
+    v_is_closed boolean;
+    r_value record;
+BEGIN
+    PERFORM lockstep._hold_executor(write_streams.executor_id);
+
+    SELECT array_agg(v.workflow_id), array_agg('stream:' || v.key)
+    INTO v_ids, v_whats
+    FROM jsonb_to_recordset(write_streams.writes) AS v (workflow_id text, key text);
+
+    PERFORM lockstep._announce(v_ids, v_whats);
+
+    FOR r_value IN
+        SELECT v.*
+        FROM jsonb_to_recordset(write_streams.writes) AS v (
+            workflow_id text, attempt int, step_id int, key text, value jsonb, is_end boolean
+        )
+    LOOP
+        workflow_id := r_value.workflow_id;
+        step_id := r_value.step_id;
+
+        IF NOT lockstep._is_held(write_streams.executor_id, r_value.workflow_id, r_value.attempt) THEN
+            outcome := 'lost';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        IF r_value.step_id > 0 THEN
+            CONTINUE WHEN EXISTS (
+                SELECT
+                FROM lockstep.operation_outputs AS o
+                WHERE o.workflow_id = r_value.workflow_id
+                    AND o.step_id = r_value.step_id
+            );
+        END IF;
+
+        SELECT s."offset" + 1, s.is_end
+        INTO v_next, v_is_closed
+        FROM lockstep.workflow_streams AS s
+        WHERE s.workflow_id = r_value.workflow_id
+            AND s.key = r_value.key
+        ORDER BY s."offset" DESC
+        LIMIT 1;
+
+        IF v_is_closed AND NOT coalesce(r_value.is_end, false) THEN
+            outcome := 'closed';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        IF r_value.step_id > 0 THEN
+            INSERT INTO lockstep.operation_outputs AS o (
+                workflow_id, step_id, step_name, started_at, completed_at
+            )
+            VALUES (
+                r_value.workflow_id, r_value.step_id,
+                CASE WHEN r_value.is_end THEN 'close_stream' ELSE 'write_stream' END, v_now, v_now
+            );
+        END IF;
+
+        IF v_is_closed IS NOT TRUE THEN
+            INSERT INTO lockstep.workflow_streams (workflow_id, key, "offset", value, is_end)
+            VALUES (
+                r_value.workflow_id, r_value.key, coalesce(v_next, 0),
+                CASE WHEN r_value.is_end IS NOT TRUE THEN coalesce(r_value.value, 'null') END,
+                coalesce(r_value.is_end, false)
+            );
+        END IF;
+    END LOOP;
+
+    PERFORM lockstep._wake_waiters(v_ids, v_whats);
+END
+$$;
+COMMENT ON FUNCTION lockstep.write_streams(text, jsonb) IS
+    'Appends values to streams of workflows, or closes streams.';
 
 -- sql/70_queue/create_queue.sql
 
@@ -2837,8 +3945,8 @@ COMMENT ON FUNCTION lockstep._ready_in_limited_queue(text, text[], text, int) IS
 --
 -- What keeps a workflow of such a queue waiting is the limit and not the lack
 -- of an enqueue, so its end must ring as an enqueue does. Does nothing while no
--- queue has a limit. p_workflows: [{"workflow_id"}, …].
-CREATE FUNCTION lockstep._ring_for_free_places(p_workflows jsonb)
+-- queue has a limit.
+CREATE FUNCTION lockstep._ring_for_free_places(p_workflow_ids text[])
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -2857,7 +3965,7 @@ BEGIN
         v_queues := ARRAY(
             SELECT DISTINCT w.queue_name
             FROM lockstep.workflow_status AS w
-            INNER JOIN jsonb_to_recordset(p_workflows) AS f (workflow_id text)
+            INNER JOIN unnest(p_workflow_ids) AS f (workflow_id)
                 ON w.workflow_id = ANY (ARRAY[f.workflow_id])
             WHERE w.queue_name = ANY (v_limited)
         );
@@ -2868,7 +3976,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._ring_for_free_places(jsonb) IS
+COMMENT ON FUNCTION lockstep._ring_for_free_places(text[]) IS
     'Wakes idle workers after workflows gave up their places in limited queues.';
 
 -- sql/70_queue/unpause_queue.sql
@@ -2902,18 +4010,21 @@ COMMENT ON FUNCTION lockstep.unpause_queue(text) IS
 -- Advances an executor's workflows: records, sends, suspends, finishes and
 -- claims in one call and one commit.
 --
--- changes: an object with any of "steps", "timers", "events", "messages",
--- "receives", "suspensions" and "outcomes", each as the function of that part
--- describes it; claim_count: how many new workflows to claim; low_water: where to
--- begin to look for them, for claim_workflows(); [] for the head, where the answer
--- shall tell the places of what was claimed. Returns an object with "lost"
--- (workflow ids), and, if any, "timers", "messages", "receives" and "suspensions" as
--- those functions return them, and "claimed", with "claim_seconds", what the claim
--- took. What users wrote (inputs, headers, outputs, errors, messages) comes as JSON
--- texts inside the JSON, as _recorded_steps() explains.
+-- changes: an object with any of "steps", "timers", "events", "streams", "progress",
+-- "children", "messages", "receives", "awaits", "outcomes" and "suspensions", each as
+-- the function of that part describes it; claim_count: how many new workflows to
+-- claim; low_water: where to begin to look for them, for claim_workflows(); [] for the
+-- head, where the answer shall tell the places of what was claimed. Returns an object
+-- with "lost" (workflow ids), "now", the database's time in seconds since 1970, and,
+-- if any, "timers", "streams", "children", "messages", "receives", "awaits" and
+-- "suspensions" as those functions return them, and "claimed", with "claim_seconds",
+-- what the claim took. What users wrote (inputs, headers, outputs, errors, messages)
+-- comes as JSON texts inside the JSON, as _recorded_steps() explains.
 --
 -- One call for everything that many workflows wait for, because the commit is
--- the cost and not the row. Lock order: that of the parts, in the order below.
+-- the cost and not the row. Lock order: that of the parts, in the order below, where
+-- suspensions come after outcomes: they lock what others want to finish and wait for
+-- nothing, so that executors whose workflows wait for each other's do not deadlock.
 CREATE FUNCTION lockstep.advance_workflows(
     executor_id text,
     changes jsonb DEFAULT '{}',
@@ -2933,7 +4044,10 @@ DECLARE
     v_lost text[] := ARRAY[]::text[];
     v_timers json;
     v_messages json;
+    v_streams json;
+    v_children json;
     v_receives json;
+    v_awaits json;
     v_suspensions json;
     v_claimed json;
     v_reports_places constant boolean := advance_workflows.low_water IS NOT NULL;
@@ -2960,6 +4074,22 @@ BEGIN
         );
     END IF;
 
+    IF advance_workflows.changes ? 'streams' THEN
+        SELECT json_agg(w)
+        INTO v_streams
+        FROM lockstep.write_streams(advance_workflows.executor_id, advance_workflows.changes -> 'streams') AS w;
+    END IF;
+
+    IF advance_workflows.changes ? 'progress' THEN
+        PERFORM lockstep.set_progress(advance_workflows.executor_id, advance_workflows.changes -> 'progress');
+    END IF;
+
+    IF advance_workflows.changes ? 'children' THEN
+        SELECT json_agg(c)
+        INTO v_children
+        FROM lockstep.start_children(advance_workflows.executor_id, advance_workflows.changes -> 'children') AS c;
+    END IF;
+
     IF advance_workflows.changes ? 'messages' THEN
         SELECT json_agg(m)
         INTO v_messages
@@ -2977,18 +4107,29 @@ BEGIN
         FROM lockstep.receive_messages(advance_workflows.executor_id, advance_workflows.changes -> 'receives') AS r;
     END IF;
 
-    IF advance_workflows.changes ? 'suspensions' THEN
-        SELECT json_agg(s)
-        INTO v_suspensions
-        FROM lockstep.suspend_workflows(
-            advance_workflows.executor_id, advance_workflows.changes -> 'suspensions'
-        ) AS s;
+    IF advance_workflows.changes ? 'awaits' THEN
+        SELECT json_agg(
+            json_build_object(
+                'workflow_id', a.workflow_id, 'step_id', a.step_id, 'outcome', a.outcome,
+                'output', a.output::text, 'error', a.error::text, 'remaining', a.remaining
+            )
+        )
+        INTO v_awaits
+        FROM lockstep.await_workflows(advance_workflows.executor_id, advance_workflows.changes -> 'awaits') AS a;
     END IF;
 
     IF advance_workflows.changes ? 'outcomes' THEN
         v_lost := v_lost || ARRAY(
             SELECT lockstep.finish_workflows(advance_workflows.executor_id, advance_workflows.changes -> 'outcomes')
         );
+    END IF;
+
+    IF advance_workflows.changes ? 'suspensions' THEN
+        SELECT json_agg(s)
+        INTO v_suspensions
+        FROM lockstep.suspend_workflows(
+            advance_workflows.executor_id, advance_workflows.changes -> 'suspensions'
+        ) AS s;
     END IF;
 
     IF advance_workflows.claim_count > 0 THEN
@@ -3010,8 +4151,10 @@ BEGIN
     END IF;
 
     RETURN json_build_object(
-        'lost', v_lost, 'timers', v_timers, 'messages', v_messages,
-        'receives', v_receives, 'suspensions', v_suspensions, 'claimed', v_claimed, 'claim_seconds', v_claim_seconds
+        'lost', v_lost, 'now', extract(EPOCH FROM clock_timestamp()), 'timers', v_timers,
+        'streams', v_streams, 'children', v_children, 'messages', v_messages, 'receives', v_receives,
+        'awaits', v_awaits, 'suspensions', v_suspensions,
+        'claimed', v_claimed, 'claim_seconds', v_claim_seconds
     );
 END
 $$;
@@ -3139,6 +4282,7 @@ BEGIN ATOMIC
             ('client', 'send_message'),
             ('client', 'get_event'),
             ('client', 'get_workflow'),
+            ('client', 'read_stream'),
             ('client', 'version'),
             ('worker', 'register_executor'),
             ('worker', 'unregister_executor'),
@@ -3148,7 +4292,11 @@ BEGIN ATOMIC
             ('worker', 'record_steps'),
             ('worker', 'get_step'),
             ('worker', 'start_timers'),
+            ('worker', 'start_children'),
+            ('worker', 'await_workflows'),
             ('worker', 'set_events'),
+            ('worker', 'write_streams'),
+            ('worker', 'set_progress'),
             ('worker', 'send_messages'),
             ('worker', 'receive_messages'),
             ('worker', 'suspend_workflows'),
@@ -3240,5 +4388,7 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_status', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.operation_outputs', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.notifications', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_events', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_streams', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.waiter', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.executor', '');

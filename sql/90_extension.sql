@@ -4,5 +4,7 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_status', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.operation_outputs', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.notifications', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_events', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_streams', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.waiter', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.executor', '');

@@ -25,6 +25,8 @@ CREATE TABLE lockstep.workflow_status (
     forked_from text,
     enqueued_by text NOT NULL DEFAULT current_user,
     headers jsonb,
+    retries jsonb,
+    failures int NOT NULL DEFAULT 0,
 
     CONSTRAINT workflow_status_pkey PRIMARY KEY (workflow_id),
 
@@ -41,7 +43,7 @@ CREATE TABLE lockstep.workflow_status (
     ),
     CONSTRAINT workflow_status_headers_are_an_object_check CHECK (jsonb_typeof(headers) = 'object'),
     CONSTRAINT workflow_status_counts_not_negative_check CHECK (
-        0 <= ALL (ARRAY[priority, attempts, max_attempts - 1]) -- noqa: CP03, LT01, LT06
+        0 <= ALL (ARRAY[priority, attempts, max_attempts - 1, failures]) -- noqa: CP03, LT01, LT06
     ),
     CONSTRAINT workflow_status_timeout_is_positive_check CHECK (timeout > interval '0'),
     CONSTRAINT workflow_status_timeout_not_endless_check CHECK (timeout <= interval '1000 years'),
@@ -57,10 +59,14 @@ CREATE TABLE lockstep.workflow_status (
     CONSTRAINT workflow_status_output_only_of_success_check CHECK (
         output IS NULL OR status = 'SUCCESS'
     ),
+    -- while a failed workflow is tried again it keeps the error of its latest failure
     CONSTRAINT workflow_status_error_only_of_failure_check CHECK (
-        (error IS NOT NULL) = (status IN ('ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'))
-        OR status = 'CANCELLED'
+        CASE
+            WHEN error IS NULL THEN status NOT IN ('ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
+            ELSE status <> 'SUCCESS' AND (failures > 0 OR completed_at IS NOT NULL)
+        END
     ),
+    CONSTRAINT workflow_status_retries_are_a_policy_check CHECK (jsonb_typeof(retries) = 'object'),
     CONSTRAINT workflow_status_executor_while_it_runs_check CHECK (
         completed_at IS NOT NULL OR (executor_id IS NOT NULL) = (status = 'PENDING')
     ),
@@ -95,6 +101,11 @@ CREATE INDEX workflow_status_deadline_idx
 ON lockstep.workflow_status (deadline_at)
 WHERE deadline_at IS NOT NULL AND completed_at IS NULL;
 
+-- a cancellation reaches a workflow's children, and list_workflows() lists them
+CREATE INDEX workflow_status_parent_idx
+ON lockstep.workflow_status (parent_workflow_id)
+WHERE parent_workflow_id IS NOT NULL;
+
 -- at most one unfinished workflow per queue and deduplication id
 CREATE UNIQUE INDEX workflow_status_deduplication_idx
 ON lockstep.workflow_status (queue_name, deduplication_id)
@@ -115,7 +126,7 @@ COMMENT ON COLUMN lockstep.workflow_status.inputs IS
 COMMENT ON COLUMN lockstep.workflow_status.output IS
     'Value that the workflow returned; NULL also when it returned nothing.';
 COMMENT ON COLUMN lockstep.workflow_status.error IS
-    'Why the workflow failed: {"type", "message", "traceback"?}.';
+    'Why the workflow failed, or failed last while it is retried: {"type", "message", "traceback"?}.';
 COMMENT ON COLUMN lockstep.workflow_status.priority IS
     'Order within the queue: 0 first, then 1, 2 and so on.';
 COMMENT ON COLUMN lockstep.workflow_status.deduplication_id IS
@@ -152,3 +163,7 @@ COMMENT ON COLUMN lockstep.workflow_status.enqueued_by IS
     'Role that enqueued the workflow.';
 COMMENT ON COLUMN lockstep.workflow_status.headers IS
     'Object handed to the workflow beside its arguments, such as a trace context.';
+COMMENT ON COLUMN lockstep.workflow_status.retries IS
+    'Policy by which a failure is tried again: {"max_attempts", "delay", "backoff", "max_delay", "jitter"}.';
+COMMENT ON COLUMN lockstep.workflow_status.failures IS
+    'Failures so far that ended an execution of the workflow; retries counts them.';

@@ -23,7 +23,7 @@ CREATE TABLE lockstep.operation_outputs (
         output IS NULL OR error IS NULL
     ),
     CONSTRAINT operation_outputs_unfinished_waits_check CHECK (
-        completed_at IS NOT NULL OR (available_at IS NOT NULL AND output IS NULL)
+        completed_at IS NOT NULL OR output IS NULL
     )
 );
 
@@ -32,7 +32,8 @@ COMMENT ON TABLE lockstep.operation_outputs IS
 COMMENT ON COLUMN lockstep.operation_outputs.workflow_id IS
     'Workflow that the step belongs to.';
 COMMENT ON COLUMN lockstep.operation_outputs.step_id IS
-    'Position of the step in the order in which the workflow calls its steps, from 1.';
+    'Position of the step in the order in which the workflow calls its steps, from 1; '
+    'concurrent branches count from 65536 up (docs/internals.md).';
 COMMENT ON COLUMN lockstep.operation_outputs.step_name IS
     'Name of the step; replay compares it with the name that the code calls now.';
 COMMENT ON COLUMN lockstep.operation_outputs.output IS
@@ -46,6 +47,6 @@ COMMENT ON COLUMN lockstep.operation_outputs.started_at IS
 COMMENT ON COLUMN lockstep.operation_outputs.completed_at IS
     'When the outcome was recorded; NULL while the step waits to go on.';
 COMMENT ON COLUMN lockstep.operation_outputs.available_at IS
-    'When a waiting step goes on: its next attempt, its wake-up or its timeout.';
+    'When a waiting step goes on: its next attempt, its wake-up or its timeout; NULL without one.';
 COMMENT ON COLUMN lockstep.operation_outputs.child_workflow_id IS
-    'Workflow that the step started.';
+    'Workflow that the step started or waits for.';

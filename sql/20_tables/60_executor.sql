@@ -6,6 +6,7 @@ CREATE TABLE lockstep.executor (
     queues text[] NOT NULL,
     workflow_names text[] NOT NULL,
     app_version text,
+    pins_version boolean NOT NULL DEFAULT false,
     host text,
     pid int,
     client_version text,
@@ -32,6 +33,8 @@ COMMENT ON COLUMN lockstep.executor.workflow_names IS
     'Workflows that the worker can run; it leaves others alone.';
 COMMENT ON COLUMN lockstep.executor.app_version IS
     'Application version of the worker; it leaves workflows of another version alone.';
+COMMENT ON COLUMN lockstep.executor.pins_version IS
+    'Whether a workflow that the worker starts is left to workers of its version from then on.';
 COMMENT ON COLUMN lockstep.executor.host IS
     'Host that the worker runs on.';
 COMMENT ON COLUMN lockstep.executor.pid IS

@@ -18,7 +18,8 @@ CREATE OR REPLACE FUNCTION lockstep._enqueue_problem(
     p_deadline timestamptz,
     p_max_attempts int,
     p_app_version text,
-    p_headers jsonb
+    p_headers jsonb,
+    p_retries jsonb
 )
 RETURNS text[]
 LANGUAGE plpgsql
@@ -90,6 +91,8 @@ BEGIN
         v_message := 'deadline must be finite';
         v_detail := format('It is %s.', p_deadline);
         v_hint := 'Leave it out for no limit.';
+    ELSIF p_retries IS NOT NULL THEN
+        RETURN lockstep._retries_problem(p_retries);
     ELSE
         RETURN NULL;
     END IF;
@@ -99,6 +102,6 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._enqueue_problem(
     text, text, jsonb, jsonb, text, text, text, int, text,
-    interval, timestamptz, interval, timestamptz, int, text, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
 ) IS
     'Finds what enqueue_workflow() cannot take: NULL, or message, detail and hint.';

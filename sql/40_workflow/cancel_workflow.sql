@@ -1,10 +1,11 @@
--- Cancels a workflow that has not ended.
+-- Cancels a workflow that has not ended, and its children that have not.
 --
 -- A running one stops at its next step boundary: the executor's next write for
 -- it is refused. Returns true; false if the workflow was cancelled already.
 --
--- Locks the workflow row; a finish_workflows() that came first wins and the
--- call fails with 55000, so CANCELLED never becomes SUCCESS, nor the reverse.
+-- Locks the workflow row, then those of its descendants; a finish_workflows() that
+-- came first wins and the call fails with 55000, so CANCELLED never becomes
+-- SUCCESS, nor the reverse.
 CREATE OR REPLACE FUNCTION lockstep.cancel_workflow(workflow_id text)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -25,20 +26,14 @@ BEGIN
     ELSIF v_status = 'CANCELLED' THEN
         RETURN false;
     ELSIF v_status IN ('SUCCESS', 'ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED') THEN
-        RAISE EXCEPTION 'workflow "%" has ended: %', cancel_workflow.workflow_id, v_status
+        RAISE EXCEPTION 'workflow "%" is % and cannot become CANCELLED', cancel_workflow.workflow_id, v_status
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Only a workflow that has not ended can be cancelled.';
     END IF;
 
-    UPDATE lockstep.workflow_status AS w
-    SET status = 'CANCELLED', completed_at = clock_timestamp(), waiting_for = NULL
-    WHERE w.workflow_id = cancel_workflow.workflow_id;
-
-    PERFORM lockstep._ring_for_free_places(
-        jsonb_build_array(jsonb_build_object('workflow_id', cancel_workflow.workflow_id))
-    );
+    PERFORM lockstep._cancel_tree(ARRAY[cancel_workflow.workflow_id]);
     RETURN true;
 END
 $$;
 COMMENT ON FUNCTION lockstep.cancel_workflow(text) IS
-    'Cancels a workflow that has not ended; false if it was cancelled already.';
+    'Cancels a workflow that has not ended, and its children; false if it was cancelled already.';

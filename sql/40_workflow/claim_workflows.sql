@@ -1,9 +1,10 @@
 -- Claims up to max_count workflows for an executor, with all that replay needs,
 -- and the seconds until their deadlines.
 --
--- Takes from the executor's queues in (priority, available_at) order, only
--- workflows that it registered and of its app_version. Cost depends on
--- max_count alone: the claim index is read from its head and left after n rows.
+-- Takes from the executor's queues in (priority, available_at) order, only workflows
+-- that it registered and of its app_version; one that an executor with pins_version
+-- takes is left to that version from then on. Cost depends on max_count alone: the
+-- claim index is read from its head and left after n rows.
 --
 -- low_water: [{"queue_name", "priority", "available_at"}, …] or NULL. Claimed rows
 -- stay at the head of the index until vacuum takes them away, which a snapshot
@@ -56,7 +57,7 @@ BEGIN
         RETURN;  -- LIMIT NULL would claim everything
     END IF;
 
-    SELECT e.queues, e.workflow_names, e.app_version
+    SELECT e.queues, e.workflow_names, e.app_version, e.pins_version
     INTO r_executor
     FROM lockstep.executor AS e
     WHERE e.executor_id = claim_workflows.executor_id;
@@ -125,7 +126,11 @@ BEGIN
             executor_id = claim_workflows.executor_id,
             attempts = w.attempts + 1,
             started_at = coalesce(w.started_at, v_now),
-            deadline_at = coalesce(w.deadline_at, v_now + w.timeout)
+            deadline_at = CASE
+                WHEN w.started_at IS NULL THEN least(w.deadline_at, v_now + w.timeout)
+                ELSE coalesce(w.deadline_at, v_now + w.timeout)
+            END,
+            app_version = CASE WHEN r_executor.pins_version THEN r_executor.app_version ELSE w.app_version END
         WHERE w.ctid = ANY (v_ready)
         RETURNING
             w.workflow_id, w.workflow_name, w.queue_name, w.inputs, w.headers, w.attempts,

@@ -24,7 +24,8 @@ CREATE OR REPLACE FUNCTION lockstep.enqueue_workflow(
     deadline timestamptz DEFAULT NULL,
     max_attempts int DEFAULT NULL,
     app_version text DEFAULT NULL,
-    headers jsonb DEFAULT NULL
+    headers jsonb DEFAULT NULL,
+    retries jsonb DEFAULT NULL
 )
 RETURNS text
 LANGUAGE plpgsql
@@ -50,7 +51,8 @@ BEGIN
             enqueue_workflow.workflow_id, enqueue_workflow.deduplication_id,
             enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
             enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
-            enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
+            enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers,
+            enqueue_workflow.retries
         ) = 0
     THEN
         INSERT INTO lockstep.workflow_status (
@@ -87,7 +89,8 @@ BEGIN
         enqueue_workflow.on_duplicate, enqueue_workflow.priority,
         enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
         enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
-        enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers
+        enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers,
+        enqueue_workflow.retries
     );
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION '%', v_problem[1]
@@ -105,7 +108,8 @@ BEGIN
         INSERT INTO lockstep.workflow_status (
             workflow_id, workflow_name, queue_name, status, inputs, priority,
             deduplication_id, queue_partition_key, app_version, max_attempts,
-            created_at, available_at, deadline_at, timeout, enqueued_by, headers
+            created_at, available_at, deadline_at, timeout, enqueued_by, headers,
+            retries
         )
         VALUES (
             v_workflow_id, enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
@@ -119,7 +123,7 @@ BEGIN
             coalesce(enqueue_workflow.max_attempts, 50), v_now, v_available_at,
             enqueue_workflow.deadline, enqueue_workflow.timeout,
             lockstep._caller(),
-            enqueue_workflow.headers
+            enqueue_workflow.headers, enqueue_workflow.retries
         )
         ON CONFLICT DO NOTHING;
 
@@ -173,6 +177,6 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.enqueue_workflow(
     text, text, jsonb, jsonb, text, text, text, int, text,
-    interval, timestamptz, interval, timestamptz, int, text, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
 ) IS
     'Enqueues a workflow and returns its id; durable when the transaction commits.';

@@ -25,7 +25,8 @@ CREATE OR REPLACE FUNCTION lockstep.enqueue_workflows(
     deadline timestamptz DEFAULT NULL,
     max_attempts int DEFAULT NULL,
     app_version text DEFAULT NULL,
-    headers jsonb DEFAULT NULL
+    headers jsonb DEFAULT NULL,
+    retries jsonb DEFAULT NULL
 )
 RETURNS SETOF text
 LANGUAGE plpgsql
@@ -50,7 +51,7 @@ BEGIN
         enqueue_workflows.on_duplicate, enqueue_workflows.priority, NULL,
         enqueue_workflows.delay, enqueue_workflows.run_at, enqueue_workflows.timeout,
         enqueue_workflows.deadline, enqueue_workflows.max_attempts,
-        enqueue_workflows.app_version, enqueue_workflows.headers
+        enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries
     );
 
     IF v_problem IS NULL AND (v_count IS NULL OR v_count <> ANY (v_counts)) THEN
@@ -70,7 +71,7 @@ BEGIN
             coalesce(n.positional_args, '[]'), coalesce(n.named_args, '{}'),
             n.workflow_id, n.deduplication_id, enqueue_workflows.on_duplicate,
             enqueue_workflows.priority, n.queue_partition_key,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         )
         INTO v_problem
         FROM unnest(
@@ -111,7 +112,8 @@ BEGIN
             INSERT INTO lockstep.workflow_status (
                 workflow_id, workflow_name, queue_name, status, inputs, priority,
                 deduplication_id, queue_partition_key, app_version, max_attempts,
-                created_at, available_at, deadline_at, timeout, enqueued_by, headers
+                created_at, available_at, deadline_at, timeout, enqueued_by, headers,
+                retries
             )
             SELECT
                 n.workflow_id, enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
@@ -125,7 +127,7 @@ BEGIN
                 v_now, v_available_at + n.place * interval '1 us',
                 enqueue_workflows.deadline, enqueue_workflows.timeout,
                 lockstep._caller(),
-                enqueue_workflows.headers
+                enqueue_workflows.headers, enqueue_workflows.retries
             FROM unnest(
                 v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
                 enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
@@ -158,7 +160,7 @@ BEGIN
                 enqueue_workflows.priority, r_rest.queue_partition_key,
                 enqueue_workflows.delay, enqueue_workflows.run_at, enqueue_workflows.timeout,
                 enqueue_workflows.deadline, enqueue_workflows.max_attempts,
-                enqueue_workflows.app_version, enqueue_workflows.headers
+                enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries
             );
         END LOOP;
     END IF;
@@ -174,6 +176,6 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.enqueue_workflows(
     text, text, jsonb[], jsonb[], text[], text[], text, int, text[],
-    interval, timestamptz, interval, timestamptz, int, text, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
 ) IS
     'Enqueues many workflows of one name at once; returns their ids in order.';

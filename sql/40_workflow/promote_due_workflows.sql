@@ -4,6 +4,7 @@
 -- time and returns how many, with the seconds until the next falls due: 0 when
 -- there is more to do now, NULL when nothing is scheduled.
 --
+-- A child has its parent's deadline, or an earlier one, so it is overdue by itself.
 -- Lock order: workflow rows, skipping locked ones; those are looked at again in
 -- a second.
 CREATE OR REPLACE FUNCTION lockstep.promote_due_workflows(
@@ -23,7 +24,7 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_due tid[];
     v_overdue tid[];
-    v_cancelled jsonb;
+    v_cancelled text[];
     v_queues text[];
 BEGIN
     v_overdue := ARRAY(
@@ -49,12 +50,12 @@ BEGIN
         RETURNING w.workflow_id
     )
 
-    SELECT jsonb_agg(c)
+    SELECT array_agg(c.workflow_id)
     INTO v_cancelled
     FROM cancelled AS c;
 
     IF v_cancelled IS NOT NULL THEN
-        PERFORM lockstep._ring_for_free_places(v_cancelled);
+        PERFORM lockstep._settle_ended(v_cancelled, v_cancelled);
     END IF;
 
     v_due := ARRAY(

@@ -1,9 +1,10 @@
 -- Enqueues a workflow again that was cancelled, failed or in the dead letter.
 --
--- It keeps its recorded steps and goes on after them; a step whose failure
--- ended the workflow runs again. Attempts count on from where they were, with
--- room for as many more as before, and a deadline that has passed is lifted.
--- A workflow that has not ended is left alone: returns false.
+-- It keeps its recorded steps and goes on after them; steps whose failure
+-- ended the workflow run again. Attempts count on from where they were, with
+-- room for as many more as before, failures count anew, and a deadline that has
+-- passed is lifted. A workflow that has not ended is left alone: returns false. One
+-- that was compensated cannot go on from steps that were undone: 55000.
 --
 -- Locks the workflow row. An attempt of a cancelled workflow that still runs
 -- somewhere cannot write any more: the next claim counts one attempt higher.
@@ -29,9 +30,23 @@ BEGIN
     ELSIF r_workflow.status IN ('ENQUEUED', 'DELAYED', 'PENDING', 'WAITING') THEN
         RETURN false;
     ELSIF r_workflow.status = 'SUCCESS' THEN
-        RAISE EXCEPTION 'workflow "%" has ended: SUCCESS', resume_workflow.workflow_id
+        RAISE EXCEPTION 'workflow "%" is SUCCESS and cannot become ENQUEUED', resume_workflow.workflow_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Enqueue a new workflow to run it again.';
+                  HINT = 'restart_workflow() runs it again from its beginning.';
+    END IF;
+
+    SELECT w.workflow_id
+    INTO v_rival_id
+    FROM lockstep.workflow_status AS w
+    WHERE w.parent_workflow_id = resume_workflow.workflow_id
+        AND w.workflow_name = 'lockstep.compensate';
+
+    IF FOUND THEN
+        RAISE EXCEPTION 'workflow "%" was compensated: % cannot become ENQUEUED',
+            resume_workflow.workflow_id, r_workflow.status
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('Workflow "%s" undoes its steps.', v_rival_id),
+                  HINT = 'restart_workflow() runs it again from its beginning.';
     END IF;
 
     SELECT w.workflow_id
@@ -49,23 +64,16 @@ BEGIN
                   HINT = 'Resume this one when that one has ended.';
     END IF;
 
-    DELETE FROM lockstep.operation_outputs AS o
-    WHERE o.workflow_id = resume_workflow.workflow_id
-        AND o.error IS NOT NULL
-        AND o.completed_at IS NOT NULL
-        AND r_workflow.status = 'ERROR'
-        AND NOT EXISTS (
-            SELECT
-            FROM lockstep.operation_outputs AS later
-            WHERE later.workflow_id = o.workflow_id
-                AND later.step_id > o.step_id
-        );
+    IF r_workflow.status = 'ERROR' THEN
+        PERFORM lockstep._forget_failures(ARRAY[resume_workflow.workflow_id]);
+    END IF;
 
     UPDATE lockstep.workflow_status AS w
     SET
         status = 'ENQUEUED',
         executor_id = NULL,
         error = NULL,
+        failures = 0,
         completed_at = NULL,
         available_at = v_now,
         max_attempts = least(w.attempts::bigint + w.max_attempts, 2147483647),

@@ -1,16 +1,18 @@
--- Suspends workflows of an executor until a message or a moment wakes them.
+-- Suspends workflows of an executor until what they wait for comes, or a moment.
 --
--- suspensions: [{"workflow_id", "attempt", "step_ids": [int, …],
--- "topics": [text, …]}, …]. The workflow waits for the earliest available_at of
--- the named steps' timers (DELAYED), or for a message of the topics (WAITING).
--- Returns for each how it went: "suspended"; "ready" when a message is there
--- already, "busy" when a client's open transaction may be sending one (both:
--- keep it and try again); "lost".
+-- suspensions: [{"workflow_id", "attempt", "step_ids": [int, …], "topics":
+-- [text, …], "awaits": [{"awaited_id", "key"}, …]}, …]. The workflow waits for the
+-- earliest available_at of the named steps (DELAYED), or for a message of the
+-- topics, the end of a workflow or an event of it (WAITING). Returns for each how it
+-- went: "suspended"; "ready" when something of it is there already, "busy" when an
+-- open transaction may be bringing it (both: keep it and try again); "lost".
 --
--- Closes the race with send_message(): that locks the workflow row FOR KEY
--- SHARE before it inserts, this locks it FOR UPDATE before it looks. So either
--- the message is visible to the look, or its sender finds the row WAITING and
--- wakes it. A row that a sender holds is skipped, not waited for: "busy".
+-- Closes the races with those who wake it. send_message() locks the workflow row FOR
+-- KEY SHARE before it inserts, this locks it FOR UPDATE before it looks; who ends an
+-- awaited workflow has its row locked, this locks it FOR SHARE; who sets an event
+-- has announced it (_announce()). So either what came is visible to the look, or
+-- its bringer comes later and finds the row WAITING. What somebody holds is not
+-- waited for, as two executors might wait for each other: "busy".
 -- Lock order: the executor row (FOR KEY SHARE), then workflow rows.
 CREATE OR REPLACE FUNCTION lockstep.suspend_workflows(executor_id text, suspensions jsonb)
 RETURNS TABLE (workflow_id text, outcome text)
@@ -21,14 +23,18 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_available_at timestamptz;
+    v_suspended text[] := ARRAY[]::text[];
     r_suspension record;
 BEGIN
     PERFORM lockstep._hold_executor(suspend_workflows.executor_id);
 
     FOR r_suspension IN
-        SELECT s.workflow_id, s.attempt, s.step_ids, coalesce(s.topics, '{}') AS topics
+        SELECT
+            s.workflow_id, s.attempt, s.step_ids, coalesce(s.topics, '{}') AS topics,
+            coalesce(s.awaits, '[]') AS awaits,
+            cardinality(s.topics) > 0 OR jsonb_array_length(s.awaits) > 0 AS is_waiting
         FROM jsonb_to_recordset(suspend_workflows.suspensions)
-            AS s (workflow_id text, attempt int, step_ids int[], topics text[])
+            AS s (workflow_id text, attempt int, step_ids int[], topics text[], awaits jsonb)
     LOOP
         workflow_id := r_suspension.workflow_id;
 
@@ -49,14 +55,18 @@ BEGIN
             CONTINUE;
         END IF;
 
-        IF EXISTS (
-            SELECT
-            FROM lockstep.notifications AS n
-            WHERE n.destination_id = r_suspension.workflow_id
-                AND n.topic = ANY (r_suspension.topics)
-                AND n.consumed_at IS NULL
-        ) THEN
-            outcome := 'ready';
+        outcome := CASE
+            WHEN EXISTS (
+                SELECT
+                FROM lockstep.notifications AS n
+                WHERE n.destination_id = r_suspension.workflow_id
+                    AND n.topic = ANY (r_suspension.topics)
+                    AND n.consumed_at IS NULL
+            ) THEN 'ready'
+            WHEN r_suspension.awaits <> '[]'
+                THEN lockstep._await(r_suspension.workflow_id, r_suspension.awaits)
+        END;
+        IF outcome IS NOT NULL THEN
             RETURN NEXT;
             CONTINUE;
         END IF;
@@ -70,25 +80,34 @@ BEGIN
 
         UPDATE lockstep.workflow_status AS w
         SET
-            status = CASE WHEN cardinality(r_suspension.topics) = 0 THEN 'DELAYED' ELSE 'WAITING' END,
+            status = CASE WHEN r_suspension.is_waiting THEN 'WAITING' ELSE 'DELAYED' END,
             waiting_for = CASE
-                WHEN cardinality(r_suspension.topics) > 0
-                    THEN ARRAY(SELECT 'message:' || t.topic FROM unnest(r_suspension.topics) AS t (topic))
+                WHEN r_suspension.is_waiting THEN ARRAY(
+                    SELECT 'message:' || t.topic
+                    FROM unnest(r_suspension.topics) AS t (topic)
+                    UNION ALL
+                    SELECT CASE
+                        WHEN a.key IS NULL THEN 'workflow:' || a.awaited_id
+                        ELSE format('event:%s of workflow:%s', a.key, a.awaited_id)
+                    END
+                    FROM jsonb_to_recordset(r_suspension.awaits) AS a (awaited_id text, key text)
+                )
             END,
             available_at = CASE
-                WHEN cardinality(r_suspension.topics) = 0 THEN coalesce(v_available_at, clock_timestamp())
-                ELSE v_available_at
+                WHEN r_suspension.is_waiting THEN v_available_at
+                ELSE coalesce(v_available_at, clock_timestamp())
             END,
             executor_id = NULL,
             attempts = w.attempts - 1
         WHERE w.workflow_id = r_suspension.workflow_id;
 
+        v_suspended := v_suspended || r_suspension.workflow_id;
         outcome := 'suspended';
         RETURN NEXT;
     END LOOP;
 
-    PERFORM lockstep._ring_for_free_places(suspend_workflows.suspensions);
+    PERFORM lockstep._ring_for_free_places(v_suspended);
 END
 $$;
 COMMENT ON FUNCTION lockstep.suspend_workflows(text, jsonb) IS
-    'Suspends workflows of an executor until a message or a moment wakes them.';
+    'Suspends workflows of an executor until what they wait for comes, or a moment.';

@@ -25,6 +25,7 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_dead text[];
     v_queues text[];
+    v_given_up text[];
 BEGIN
     v_dead := ARRAY(
         SELECT e.executor_id
@@ -61,6 +62,7 @@ BEGIN
                             'MaxRecoveryAttemptsExceeded',
                             format('its executor died under each of its %s attempts', w.attempts)
                         )
+                    ELSE w.error
                 END,
                 completed_at = CASE WHEN w.attempts >= w.max_attempts THEN v_now END,
                 available_at = CASE
@@ -71,11 +73,13 @@ BEGIN
                 executor_id = CASE WHEN w.attempts >= w.max_attempts THEN w.executor_id END
             FROM held AS h
             WHERE w.workflow_id = ANY (ARRAY[h.workflow_id])
-            RETURNING w.queue_name
+            RETURNING w.workflow_id, w.queue_name, w.completed_at IS NOT NULL AS is_given_up
         )
 
-        SELECT count(*)::int, array_agg(DISTINCT r.queue_name)
-        INTO recovered_count, v_queues
+        SELECT
+            count(*)::int, array_agg(DISTINCT r.queue_name),
+            array_agg(r.workflow_id) FILTER (WHERE r.is_given_up)
+        INTO recovered_count, v_queues, v_given_up
         FROM recovered AS r;
 
         DELETE FROM lockstep.executor AS e
@@ -86,6 +90,10 @@ BEGIN
                 WHERE w.status = 'PENDING'
                     AND w.executor_id = e.executor_id
             );
+
+        IF v_given_up IS NOT NULL THEN
+            PERFORM lockstep._settle_ended(v_given_up, v_given_up);
+        END IF;
 
         IF v_queues IS NOT NULL THEN
             PERFORM lockstep._ring_doorbell(v_queues);

@@ -9,7 +9,8 @@ CREATE OR REPLACE FUNCTION lockstep.register_executor(
     app_version text DEFAULT NULL,
     host text DEFAULT NULL,
     pid int DEFAULT NULL,
-    client_version text DEFAULT NULL
+    client_version text DEFAULT NULL,
+    pins_version boolean DEFAULT false
 )
 RETURNS text
 LANGUAGE plpgsql
@@ -30,16 +31,21 @@ BEGIN
             coalesce(register_executor.lease_duration::text, 'null')
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'A dead worker''s workflows run elsewhere when its lease has ended.';
+    ELSIF register_executor.pins_version AND register_executor.app_version IS NULL THEN
+        RAISE EXCEPTION 'pins_version needs an app_version'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Pass the version that started workflows shall stay with.';
     END IF;
 
     INSERT INTO lockstep.executor (
-        executor_id, queues, workflow_names, app_version, host, pid, client_version,
+        executor_id, queues, workflow_names, app_version, pins_version, host, pid, client_version,
         lease_duration, expires_at
     )
     VALUES (
         v_executor_id,
         ARRAY(SELECT DISTINCT q.queue_name FROM unnest(register_executor.queues) AS q (queue_name)),
         coalesce(register_executor.workflow_names, '{}'), register_executor.app_version,
+        coalesce(register_executor.pins_version, false),
         register_executor.host, register_executor.pid, register_executor.client_version,
         register_executor.lease_duration,
         clock_timestamp() + register_executor.lease_duration
@@ -48,5 +54,5 @@ BEGIN
     RETURN v_executor_id;
 END
 $$;
-COMMENT ON FUNCTION lockstep.register_executor(text[], text[], interval, text, text, int, text) IS
+COMMENT ON FUNCTION lockstep.register_executor(text[], text[], interval, text, text, int, text, boolean) IS
     'Registers a worker process and returns its executor id.';

@@ -82,7 +82,7 @@ BEGIN
             outcome := 'timed_out';
         ELSE
             outcome := 'waiting';
-            IF r_step.started_at IS NULL AND r_receive.timeout IS NOT NULL THEN
+            IF r_step.started_at IS NULL THEN
                 INSERT INTO lockstep.operation_outputs AS o (
                     workflow_id, step_id, step_name, attempts, started_at, available_at
                 )

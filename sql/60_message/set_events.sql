@@ -3,9 +3,11 @@
 -- events: [{"workflow_id", "attempt", "step_id", "key", "value"}, …]. Returns
 -- the ids of workflows that the executor had lost. A step recorded before
 -- publishes nothing again, so a call sent twice cannot undo a later value. Of
--- two values for one key in one call that of the later step wins.
+-- two values for one key in one call that of the later step wins. Who waits for
+-- an event is woken.
 --
--- Lock order: the executor row (FOR KEY SHARE), then workflow_events.
+-- Lock order: the executor row (FOR KEY SHARE), the locks of _announce(), then
+-- workflow_events, then as _wake_waiters().
 CREATE OR REPLACE FUNCTION lockstep.set_events(executor_id text, events jsonb)
 RETURNS SETOF text
 LANGUAGE plpgsql
@@ -16,8 +18,16 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now constant timestamptz := clock_timestamp();
+    v_ids text[];
+    v_whats text[];
 BEGIN
     PERFORM lockstep._hold_executor(set_events.executor_id);
+
+    SELECT array_agg(v.workflow_id), array_agg('event:' || v.key)
+    INTO v_ids, v_whats
+    FROM jsonb_to_recordset(set_events.events) AS v (workflow_id text, key text);
+
+    PERFORM lockstep._announce(v_ids, v_whats);
 
     WITH event AS (
         SELECT v.workflow_id, v.step_id, v.key, v.value
@@ -44,6 +54,8 @@ BEGIN
     ORDER BY e.workflow_id, e.key, e.step_id DESC
     ON CONFLICT (workflow_id, key) DO UPDATE
     SET value = excluded.value, updated_at = excluded.updated_at;
+
+    PERFORM lockstep._wake_waiters(v_ids, v_whats);
 
     RETURN QUERY
     SELECT DISTINCT v.workflow_id

@@ -2,8 +2,8 @@
 --
 -- What keeps a workflow of such a queue waiting is the limit and not the lack
 -- of an enqueue, so its end must ring as an enqueue does. Does nothing while no
--- queue has a limit. p_workflows: [{"workflow_id"}, …].
-CREATE OR REPLACE FUNCTION lockstep._ring_for_free_places(p_workflows jsonb)
+-- queue has a limit.
+CREATE OR REPLACE FUNCTION lockstep._ring_for_free_places(p_workflow_ids text[])
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -22,7 +22,7 @@ BEGIN
         v_queues := ARRAY(
             SELECT DISTINCT w.queue_name
             FROM lockstep.workflow_status AS w
-            INNER JOIN jsonb_to_recordset(p_workflows) AS f (workflow_id text)
+            INNER JOIN unnest(p_workflow_ids) AS f (workflow_id)
                 ON w.workflow_id = ANY (ARRAY[f.workflow_id])
             WHERE w.queue_name = ANY (v_limited)
         );
@@ -33,5 +33,5 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._ring_for_free_places(jsonb) IS
+COMMENT ON FUNCTION lockstep._ring_for_free_places(text[]) IS
     'Wakes idle workers after workflows gave up their places in limited queues.';

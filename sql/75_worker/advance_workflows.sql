@@ -1,18 +1,21 @@
 -- Advances an executor's workflows: records, sends, suspends, finishes and
 -- claims in one call and one commit.
 --
--- changes: an object with any of "steps", "timers", "events", "messages",
--- "receives", "suspensions" and "outcomes", each as the function of that part
--- describes it; claim_count: how many new workflows to claim; low_water: where to
--- begin to look for them, for claim_workflows(); [] for the head, where the answer
--- shall tell the places of what was claimed. Returns an object with "lost"
--- (workflow ids), and, if any, "timers", "messages", "receives" and "suspensions" as
--- those functions return them, and "claimed", with "claim_seconds", what the claim
--- took. What users wrote (inputs, headers, outputs, errors, messages) comes as JSON
--- texts inside the JSON, as _recorded_steps() explains.
+-- changes: an object with any of "steps", "timers", "events", "streams", "progress",
+-- "children", "messages", "receives", "awaits", "outcomes" and "suspensions", each as
+-- the function of that part describes it; claim_count: how many new workflows to
+-- claim; low_water: where to begin to look for them, for claim_workflows(); [] for the
+-- head, where the answer shall tell the places of what was claimed. Returns an object
+-- with "lost" (workflow ids), "now", the database's time in seconds since 1970, and,
+-- if any, "timers", "streams", "children", "messages", "receives", "awaits" and
+-- "suspensions" as those functions return them, and "claimed", with "claim_seconds",
+-- what the claim took. What users wrote (inputs, headers, outputs, errors, messages)
+-- comes as JSON texts inside the JSON, as _recorded_steps() explains.
 --
 -- One call for everything that many workflows wait for, because the commit is
--- the cost and not the row. Lock order: that of the parts, in the order below.
+-- the cost and not the row. Lock order: that of the parts, in the order below, where
+-- suspensions come after outcomes: they lock what others want to finish and wait for
+-- nothing, so that executors whose workflows wait for each other's do not deadlock.
 CREATE OR REPLACE FUNCTION lockstep.advance_workflows(
     executor_id text,
     changes jsonb DEFAULT '{}',
@@ -32,7 +35,10 @@ DECLARE
     v_lost text[] := ARRAY[]::text[];
     v_timers json;
     v_messages json;
+    v_streams json;
+    v_children json;
     v_receives json;
+    v_awaits json;
     v_suspensions json;
     v_claimed json;
     v_reports_places constant boolean := advance_workflows.low_water IS NOT NULL;
@@ -59,6 +65,22 @@ BEGIN
         );
     END IF;
 
+    IF advance_workflows.changes ? 'streams' THEN
+        SELECT json_agg(w)
+        INTO v_streams
+        FROM lockstep.write_streams(advance_workflows.executor_id, advance_workflows.changes -> 'streams') AS w;
+    END IF;
+
+    IF advance_workflows.changes ? 'progress' THEN
+        PERFORM lockstep.set_progress(advance_workflows.executor_id, advance_workflows.changes -> 'progress');
+    END IF;
+
+    IF advance_workflows.changes ? 'children' THEN
+        SELECT json_agg(c)
+        INTO v_children
+        FROM lockstep.start_children(advance_workflows.executor_id, advance_workflows.changes -> 'children') AS c;
+    END IF;
+
     IF advance_workflows.changes ? 'messages' THEN
         SELECT json_agg(m)
         INTO v_messages
@@ -76,18 +98,29 @@ BEGIN
         FROM lockstep.receive_messages(advance_workflows.executor_id, advance_workflows.changes -> 'receives') AS r;
     END IF;
 
-    IF advance_workflows.changes ? 'suspensions' THEN
-        SELECT json_agg(s)
-        INTO v_suspensions
-        FROM lockstep.suspend_workflows(
-            advance_workflows.executor_id, advance_workflows.changes -> 'suspensions'
-        ) AS s;
+    IF advance_workflows.changes ? 'awaits' THEN
+        SELECT json_agg(
+            json_build_object(
+                'workflow_id', a.workflow_id, 'step_id', a.step_id, 'outcome', a.outcome,
+                'output', a.output::text, 'error', a.error::text, 'remaining', a.remaining
+            )
+        )
+        INTO v_awaits
+        FROM lockstep.await_workflows(advance_workflows.executor_id, advance_workflows.changes -> 'awaits') AS a;
     END IF;
 
     IF advance_workflows.changes ? 'outcomes' THEN
         v_lost := v_lost || ARRAY(
             SELECT lockstep.finish_workflows(advance_workflows.executor_id, advance_workflows.changes -> 'outcomes')
         );
+    END IF;
+
+    IF advance_workflows.changes ? 'suspensions' THEN
+        SELECT json_agg(s)
+        INTO v_suspensions
+        FROM lockstep.suspend_workflows(
+            advance_workflows.executor_id, advance_workflows.changes -> 'suspensions'
+        ) AS s;
     END IF;
 
     IF advance_workflows.claim_count > 0 THEN
@@ -109,8 +142,10 @@ BEGIN
     END IF;
 
     RETURN json_build_object(
-        'lost', v_lost, 'timers', v_timers, 'messages', v_messages,
-        'receives', v_receives, 'suspensions', v_suspensions, 'claimed', v_claimed, 'claim_seconds', v_claim_seconds
+        'lost', v_lost, 'now', extract(EPOCH FROM clock_timestamp()), 'timers', v_timers,
+        'streams', v_streams, 'children', v_children, 'messages', v_messages, 'receives', v_receives,
+        'awaits', v_awaits, 'suspensions', v_suspensions,
+        'claimed', v_claimed, 'claim_seconds', v_claim_seconds
     );
 END
 $$;

@@ -9,7 +9,7 @@ VALUES
     ('workflow_status', jsonb_build_object(
         'workflow_id', 'w', 'workflow_name', 'greet', 'queue_name', 'q', 'status', 'ENQUEUED',
         'inputs', '{"positionalArgs": [], "namedArgs": {}}'::jsonb, 'priority', 0, 'attempts', 0,
-        'max_attempts', 50, 'created_at', now(), 'available_at', now(), 'enqueued_by', 'me'
+        'max_attempts', 50, 'failures', 0, 'created_at', now(), 'available_at', now(), 'enqueued_by', 'me'
     )),
     ('operation_outputs', jsonb_build_object(
         'workflow_id', 'w', 'step_id', 1, 'step_name', 's', 'attempts', 1,
@@ -19,10 +19,14 @@ VALUES
         'message_id', 'm', 'destination_id', 'w', 'topic', '', 'message', 1, 'created_at', now()
     )),
     ('workflow_events', jsonb_build_object('workflow_id', 'w', 'key', 'k', 'value', 1, 'updated_at', now())),
+    ('workflow_streams', jsonb_build_object(
+        'workflow_id', 'w', 'key', 'k', 'offset', 0, 'value', 1, 'is_end', false, 'written_at', now()
+    )),
+    ('waiter', jsonb_build_object('awaited_id', 'w', 'awaited_what', '', 'is_client', false, 'waiter', 'v')),
     ('queue', jsonb_build_object('queue_name', 'q', 'is_paused', false, 'created_at', now())),
     ('executor', jsonb_build_object(
         'executor_id', 'e', 'queues', '["q"]'::jsonb, 'workflow_names', '[]'::jsonb, 'lease_duration', '30 s',
-        'is_idle', false, 'registered_at', now(), 'expires_at', now()
+        'pins_version', false, 'is_idle', false, 'registered_at', now(), 'expires_at', now()
     ));
 
 CREATE FUNCTION pg_temp.insert_changed(p_table text, p_changes jsonb)
@@ -71,6 +75,8 @@ VALUES
     ('workflow_status', 'counts_not_negative', '{"priority": -1}'),
     ('workflow_status', 'counts_not_negative', '{"attempts": -1}'),
     ('workflow_status', 'counts_not_negative', '{"max_attempts": 0}'),
+    ('workflow_status', 'counts_not_negative', '{"failures": -1}'),
+    ('workflow_status', 'retries_are_a_policy', '{"retries": []}'),
     ('workflow_status', 'timeout_is_positive', '{"timeout": "0 s"}'),
     ('workflow_status', 'timeout_is_positive', '{"timeout": "-1 s"}'),
     -- a timeout that no timestamp can hold would break every claim from its queue
@@ -93,6 +99,7 @@ VALUES
     ('workflow_status', 'error_only_of_failure', '{"error": {}}'),
     ('workflow_status', 'error_only_of_failure', pg_temp.running() || '{"error": {}}'),
     ('workflow_status', 'error_only_of_failure', pg_temp.ended('SUCCESS') || '{"error": {}}'),
+    ('workflow_status', 'error_only_of_failure', pg_temp.ended('SUCCESS') || '{"error": {}, "failures": 1}'),
     ('workflow_status', 'error_only_of_failure', pg_temp.ended('ERROR')),
     ('workflow_status', 'error_only_of_failure', pg_temp.ended('MAX_RECOVERY_ATTEMPTS_EXCEEDED')),
     ('workflow_status', 'executor_while_it_runs', pg_temp.running() || '{"executor_id": null}'),
@@ -117,8 +124,11 @@ VALUES
     ('operation_outputs', 'step_name_has_a_length', jsonb_build_object('step_name', repeat('x', 513))),
     ('operation_outputs', 'attempts_not_negative', '{"attempts": -1}'),
     ('operation_outputs', 'either_output_or_error', '{"output": 1, "error": {}}'),
-    ('operation_outputs', 'unfinished_waits', '{"completed_at": null}'),
-    ('operation_outputs', 'unfinished_waits', '{"completed_at": null, "available_at": "2026-01-01", "output": 1}'),
+    ('operation_outputs', 'unfinished_waits', '{"completed_at": null, "output": 1}'),
+    ('workflow_streams', 'key_has_a_length', '{"key": ""}'),
+    ('workflow_streams', 'offset_not_negative', '{"offset": -1}'),
+    ('workflow_streams', 'only_end_lacks_a_value', '{"value": null}'),
+    ('workflow_streams', 'only_end_lacks_a_value', '{"is_end": true}'),
     ('notifications', 'names_have_a_length', '{"message_id": ""}'),
     ('notifications', 'names_have_a_length', '{"destination_id": ""}'),
     ('notifications', 'names_have_a_length', '{"idempotency_key": ""}'),
@@ -181,6 +191,9 @@ VALUES
     ('workflow_status', jsonb_build_object('workflow_id', repeat('x', 512), 'queue_name', repeat('x', 512))),
     ('operation_outputs', '{"step_id": 2, "output": 1}'),
     ('operation_outputs', '{"step_id": 3, "error": {}}'),
+    ('operation_outputs', '{"step_id": 5, "completed_at": null}'),
+    ('workflow_streams', '{"offset": 1, "value": null, "is_end": true}'),
+    ('workflow_status', '{"workflow_id": "retried", "status": "DELAYED", "error": {}, "failures": 1, "retries": {}}'),
     ('operation_outputs', '{"step_id": 4, "completed_at": null, "available_at": "2026-01-01", "error": {}}'),
     ('notifications', '{"message_id": "n", "consumed_at": "2026-01-01", "consumed_by_step": 1}'),
     ('queue', '{"queue_name": "r", "concurrency": 1, "partition_concurrency": 1}');

@@ -342,7 +342,7 @@ FROM state AS s
 WHERE s.can_cancel IS NOT NULL;
 SELECT throws_ok(
     format('SELECT lockstep.cancel_workflow(%L)', 'cancel ' || s.status), '55000',
-    format('workflow "cancel %1$s" has ended: %1$s', s.status),
+    format('workflow "cancel %1$s" is %1$s and cannot become CANCELLED', s.status),
     format('a workflow that is %s cannot be cancelled', s.status)
 )
 FROM state AS s
@@ -376,7 +376,8 @@ SELECT is(
 FROM state AS s
 WHERE s.can_resume IS NOT NULL;
 SELECT throws_ok(
-    $$SELECT lockstep.resume_workflow('resume SUCCESS')$$, '55000', 'workflow "resume SUCCESS" has ended: SUCCESS',
+    $$SELECT lockstep.resume_workflow('resume SUCCESS')$$, '55000',
+    'workflow "resume SUCCESS" is SUCCESS and cannot become ENQUEUED',
     'a workflow that succeeded cannot be resumed'
 );
 SELECT throws_ok(
@@ -414,21 +415,34 @@ VALUES
     ('overdue', 'greet', 'q', 'CANCELLED', now(), '{}', '2026-01-01'),
     ('failed step', 'greet', 'q', 'ERROR', now(), '{}', NULL),
     ('handled failure', 'greet', 'q', 'ERROR', now(), '{}', NULL),
+    ('failed branch', 'greet', 'q', 'ERROR', now(), '{"type": "E", "message": "m"}', NULL),
     ('cancelled', 'greet', 'q', 'CANCELLED', now(), NULL, NULL);
 INSERT INTO lockstep.operation_outputs (workflow_id, step_id, step_name, error, started_at, completed_at)
-VALUES
-    ('failed step', 1, 'a', '{}', now(), now()), ('failed step', 2, 'b', '{}', now(), now()),
-    ('handled failure', 1, 'a', '{}', now(), now()), ('handled failure', 2, 'b', NULL, now(), now()),
-    ('cancelled', 1, 'a', '{}', now(), now());
+SELECT s.workflow_id, s.step_id, s.step_name, s.error, now() + s.began, now() + s.ended
+FROM (
+    VALUES
+    ('failed step', 1, 'a', '{}'::jsonb, interval '1 s', interval '2 s'), ('failed step', 2, 'b', '{}', '3 s', '4 s'),
+    ('handled failure', 1, 'a', '{}', '1 s', '2 s'), ('handled failure', 2, 'b', NULL, '3 s', '4 s'),
+    -- of three branches that began together two failed, and the third went on for a while
+    ('failed branch', 1, 'a', '{"type": "E", "message": "m"}', '1 s', '3 s'),
+    ('failed branch', 2, 'b', '{"type": "F", "message": "m"}', '1 s', '2 s'),
+    ('failed branch', 3, 'c', NULL, '1 s', '2 s'), ('failed branch', 65539, 'd', NULL, '2.5 s', '4 s'),
+    ('failed branch', 131075, 'd', NULL, '5 s', '6 s'),
+    ('cancelled', 1, 'a', '{}', '1 s', '2 s')
+) AS s (workflow_id, step_id, step_name, error, began, ended);
 SELECT lockstep.resume_workflow(r.id)
-FROM unnest(ARRAY['overdue', 'failed step', 'handled failure', 'cancelled']) AS r (id);
+FROM unnest(ARRAY['overdue', 'failed step', 'handled failure', 'failed branch', 'cancelled']) AS r (id);
 SELECT is(
     (SELECT w.deadline_at FROM lockstep.workflow_status AS w WHERE w.workflow_id = 'overdue'), NULL::timestamptz,
     'a resumed workflow is not cancelled again by a deadline that has passed'
 );
 SELECT results_eq(
     'SELECT o.workflow_id, o.step_id FROM lockstep.operation_outputs AS o ORDER BY 1, 2',
-    $$VALUES ('cancelled', 1), ('failed step', 1), ('handled failure', 1), ('handled failure', 2)$$,
+    $$
+    VALUES
+        ('cancelled', 1), ('failed branch', 2), ('failed branch', 3), ('failed branch', 65539),
+        ('failed branch', 131075), ('failed step', 1), ('handled failure', 1), ('handled failure', 2)
+    $$,
     'resume forgets the failed step that ended the workflow and no other'
 );
 

@@ -81,6 +81,7 @@ SELECT results_eq(
     SELECT o.step_name, o.output, o.completed_at IS NOT NULL
     FROM lockstep.operation_outputs AS o
     WHERE o.workflow_id = 'w'
+        AND o.step_id = 1
     $$,
     $$VALUES ('receive', '"first"'::jsonb, true)$$,
     'what was received is recorded as the step''s output'

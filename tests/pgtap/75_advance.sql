@@ -12,10 +12,10 @@ VALUES ('new 1', 'greet', 'q', 1), ('new 2', 'greet', 'q', 2), ('new 3', 'greet'
 SELECT lockstep.send_message('w', '"hello"', 'greetings');
 
 SELECT is(
-    lockstep.advance_workflows('alice')::jsonb,
+    lockstep.advance_workflows('alice')::jsonb - 'now',
     '{
-        "lost": [], "timers": null, "messages": null, "receives": null, "suspensions": null, "claimed": null,
-        "claim_seconds": null
+        "lost": [], "timers": null, "streams": null, "children": null, "messages": null, "receives": null,
+        "awaits": null, "suspensions": null, "claimed": null, "claim_seconds": null
     }'::jsonb,
     'a call without changes returns the empty answer'
 );
@@ -60,7 +60,11 @@ SELECT lockstep.advance_workflows('alice', '{
 
 SELECT results_eq(
     'SELECT k.part FROM answer AS a CROSS JOIN jsonb_object_keys(a.answer) AS k (part) ORDER BY k.part',
-    $$VALUES ('claim_seconds'), ('claimed'), ('lost'), ('messages'), ('receives'), ('suspensions'), ('timers')$$,
+    $$
+    VALUES
+        ('awaits'), ('children'), ('claim_seconds'), ('claimed'), ('lost'), ('messages'), ('now'), ('receives'),
+        ('streams'), ('suspensions'), ('timers')
+    $$,
     'the answer has its documented parts and no other'
 );
 SELECT is(a.answer -> e.part, e.expected::jsonb, format('the answer tells %s', e.part))

@@ -87,7 +87,7 @@ ORDER BY r.role, p.proname;
 -- the matrix itself, for what matters most
 SELECT bag_eq(
     $$SELECT c.function_name FROM lockstep._capabilities() AS c WHERE c.capability = 'client'$$,
-    $$VALUES ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('get_event'), ('get_workflow'), ('version')$$,
+    $$VALUES ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('get_event'), ('get_workflow'), ('read_stream'), ('version')$$,
     'a client may enqueue, send and read results, and no more'
 );
 

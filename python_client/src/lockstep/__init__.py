@@ -9,7 +9,9 @@ from . import sync
 from ._app import App, StepFunction, TransactionFunction, WorkflowFunction
 from ._async_client import AsyncClient
 from ._calls import WorkflowInfo
+from ._children import WorkflowHandle, map, start_workflow
 from ._client import Client
+from ._determinism import now, patch, random, uuid
 from ._errors import (
     BlockingCall,
     DuplicateWorkflow,
@@ -17,31 +19,51 @@ from ._errors import (
     InvalidInput,
     LeaseLost,
     LockstepError,
+    NotDeterministic,
     NotInstalled,
     NotInWorkflow,
     ResultTimeout,
     StepFailed,
     StepMismatch,
+    StepTimeout,
     Unserializable,
+    WaitTimeout,
     WorkflowCancelled,
     WorkflowFailed,
     WorkflowNotFound,
     WrongState,
 )
-from ._primitives import WorkflowContext, context, receive, send, set_event, sleep
+from ._own_transaction import Checkpoint, checkpoint
+from ._poll import poll
+from ._primitives import (
+    WorkflowContext,
+    close_stream,
+    context,
+    get_event,
+    receive,
+    send,
+    set_event,
+    set_progress,
+    sleep,
+    sleep_until,
+    write_stream,
+)
 from ._retry import Retry
+from ._saga import compensate
 from ._worker import Worker
 
 __all__ = [
     "App",
     "AsyncClient",
     "BlockingCall",
+    "Checkpoint",
     "Client",
     "DuplicateWorkflow",
     "InvalidArgument",
     "InvalidInput",
     "LeaseLost",
     "LockstepError",
+    "NotDeterministic",
     "NotInWorkflow",
     "NotInstalled",
     "ResultTimeout",
@@ -49,20 +71,37 @@ __all__ = [
     "StepFailed",
     "StepFunction",
     "StepMismatch",
+    "StepTimeout",
     "TransactionFunction",
     "Unserializable",
+    "WaitTimeout",
     "Worker",
     "WorkflowCancelled",
     "WorkflowContext",
     "WorkflowFailed",
     "WorkflowFunction",
+    "WorkflowHandle",
     "WorkflowInfo",
     "WorkflowNotFound",
     "WrongState",
+    "checkpoint",
+    "close_stream",
+    "compensate",
     "context",
+    "get_event",
+    "map",
+    "now",
+    "patch",
+    "poll",
+    "random",
     "receive",
     "send",
     "set_event",
+    "set_progress",
     "sleep",
+    "sleep_until",
+    "start_workflow",
     "sync",
+    "uuid",
+    "write_stream",
 ]

@@ -7,15 +7,18 @@ import contextvars
 import functools
 import inspect
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from . import _transaction
+from . import _own_transaction, _transaction
+from ._children import call_child
 from ._codec import ArgumentCodec, ReturnCodec
 from ._retry import NO_RETRY, Retry
 from ._run import Run
-from ._scope import Scope, current_scope
+from ._scope import Branch, Scope, StepCall, current_scope
 from ._step_flow import CallStep, drive, drive_in_thread, step_flow
-from .sync import refuse_on_event_loop
+from ._threads import refuse_on_event_loop
+from ._timeout import call_within, within
 
 if TYPE_CHECKING:
     from psycopg import IsolationLevel
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound="StepFunction[..., Any]")
 
 _MAX_NAME_LENGTH = 512
 
@@ -50,19 +54,46 @@ class WorkflowFunction(_Named[P, R]):
     Calling it directly simply runs it, as a unit test wants; a client enqueues it.
     """
 
-    def __init__(self, function: Callable[P, R], name: str | None, queue_name: str) -> None:
+    def __init__(
+        self,
+        function: Callable[P, R],
+        name: str | None,
+        queue_name: str,
+        retry: Retry | None = None,
+    ) -> None:
         super().__init__(function, name)
         self.queue_name = queue_name
+        self.retry = retry
         self.arguments = ArgumentCodec(self.name, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self.function(*args, **kwargs)
+        scope = current_scope.get()
+        if scope is None or scope.is_step:
+            return self.function(*args, **kwargs)
+        if not self.is_async:
+            refuse_on_event_loop(
+                f'workflow "{self.name}" is a plain def, which',
+                '"handle = await lockstep.start_workflow(...)" and "await handle.result()"',
+            )
+        call = call_child(scope, self, args, kwargs)
+        return cast(R, call if self.is_async else scope.run.from_thread(call))
+
+    @property
+    def retry_policy(self) -> dict[str, float] | None:
+        """How a failure of the workflow is tried again, unless its row says otherwise."""
+        return None if self.retry is None else self.retry.policy
+
+    def is_retried(self, error: BaseException) -> bool:
+        """Tell whether a failure is of a kind that may be tried again."""
+        return isinstance(error, Exception if self.retry is None else self.retry.retry_on)
 
     async def call_in(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function as part of a run: on the event loop, or on a thread."""
-        current_scope.set(Scope(run))
+        branch = Branch()
+        current_scope.set(Scope(run, branch))
         if self.is_async:
             return await cast(Any, self.function(*args, **kwargs))
+        branch.task = run.worker.threads
         call = functools.partial(contextvars.copy_context().run, self.function, *args, **kwargs)
         return await run.loop.run_in_executor(run.worker.threads, call)
 
@@ -77,9 +108,19 @@ class StepFunction(_Named[P, R]):
 
     records_itself = False
 
-    def __init__(self, function: Callable[P, R], name: str | None, retry: Retry) -> None:
+    def __init__(
+        self,
+        function: Callable[P, R],
+        name: str | None,
+        retry: Retry,
+        timeout: timedelta | None = None,
+    ) -> None:
         super().__init__(function, name)
         self.retry = retry
+        self.arguments = ArgumentCodec(self.name, function)
+        self.timeout = None if timeout is None else timeout.total_seconds()
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"timeout must be positive, not {timeout}")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         scope = current_scope.get()
@@ -87,14 +128,14 @@ class StepFunction(_Named[P, R]):
             return self.function(*args, **kwargs)
         run = scope.run
         if self.is_async:
-            flow = step_flow(run, self, run.next_step_id())
+            flow = step_flow(run, self, scope.next_step_id())
             call = functools.partial(self._call_on_loop, run, args, kwargs)
             return cast(R, run.primitive(functools.partial(drive, run, flow, call)))
         refuse_on_event_loop(
             f'step "{self.name}" is a plain def, which',
             f'"async def {self.name}", or call it as "await {self.name}.in_thread(...)"',
         )
-        flow = step_flow(run, self, run.next_step_id())
+        flow = step_flow(run, self, scope.next_step_id())
         return cast(
             R, drive_in_thread(run, flow, functools.partial(self._call_here, run, args, kwargs))
         )
@@ -107,7 +148,7 @@ class StepFunction(_Named[P, R]):
         if scope is None or scope.is_step:
             return await asyncio.to_thread(self.function, *args, **kwargs)
         run = scope.run
-        flow = step_flow(run, self, run.next_step_id())
+        flow = step_flow(run, self, scope.next_step_id())
 
         async def call(action: CallStep) -> Any:
             here = functools.partial(self._call_here, run, args, kwargs, action)
@@ -119,7 +160,7 @@ class StepFunction(_Named[P, R]):
     async def _call_on_loop(
         self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any], action: CallStep
     ) -> Any:
-        token = current_scope.set(Scope(run, is_step=True))
+        token = self._enter(run, action)
         try:
             return await self.call_async(run, action, args, kwargs)
         finally:
@@ -128,23 +169,43 @@ class StepFunction(_Named[P, R]):
     def _call_here(
         self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any], action: CallStep
     ) -> Any:
-        token = current_scope.set(Scope(run, is_step=True))
+        token = self._enter(run, action)
         try:
             return self.call_sync(run, action, args, kwargs)
         finally:
             current_scope.reset(token)
 
+    def _enter(self, run: Run, action: CallStep) -> contextvars.Token[Scope | None]:
+        step_call = StepCall(self, action.step_id, action.attempt)
+        return current_scope.set(Scope(run, Branch(), step_call))
+
     async def call_async(
         self, run: Run, action: CallStep, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Call an ``async def`` step's function inside its workflow."""
-        return await cast(Any, self.function(*args, **kwargs))
+        return await within(self, cast(Any, self.function(*args, **kwargs)))
 
     def call_sync(
         self, run: Run, action: CallStep, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Call a plain step's function inside its workflow."""
-        return self.function(*args, **kwargs)
+        return call_within(self, functools.partial(self.function, *args, **kwargs))
+
+
+def _without_connection(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function with the parameters that callers of a transactional step pass."""
+    connection, *parameters = inspect.signature(function).parameters.values()
+
+    def shell() -> None: ...
+
+    shell.__module__ = function.__module__
+    shell.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    shell.__annotations__ = {
+        name: annotation
+        for name, annotation in function.__annotations__.items()
+        if name not in (connection.name, "return")
+    }
+    return shell
 
 
 class TransactionFunction(StepFunction[P, R]):
@@ -161,10 +222,14 @@ class TransactionFunction(StepFunction[P, R]):
         function: Callable[P, R],
         name: str | None,
         retry: Retry,
+        timeout: timedelta | None,
         isolation_level: IsolationLevel | None,
     ) -> None:
-        super().__init__(function, name, retry)
+        super().__init__(function, name, retry, timeout)
+        if timeout is not None and not self.is_async:
+            raise ValueError("a plain transaction takes no timeout: set statement_timeout in it")
         self.isolation_level = isolation_level
+        self.arguments = ArgumentCodec(self.name, _without_connection(function))
 
     async def call_async(
         self, run: Run, action: CallStep, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -175,6 +240,22 @@ class TransactionFunction(StepFunction[P, R]):
         self, run: Run, action: CallStep, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         return _transaction.run_sync(run, self, action, args, kwargs)
+
+
+class SelfCommittingStep(StepFunction[P, R]):
+    """A step that commits its own checkpoint, in a transaction of the user's own stack."""
+
+    records_itself = True
+
+    async def call_async(
+        self, run: Run, action: CallStep, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return await _own_transaction.run_async(run, self, action, args, kwargs)
+
+    def call_sync(
+        self, run: Run, action: CallStep, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return _own_transaction.run_sync(run, self, action, args, kwargs)
 
 
 class App:
@@ -194,12 +275,18 @@ class App:
 
     def __init__(self) -> None:
         self.workflows: dict[str, WorkflowFunction[..., Any]] = {}
+        self.steps: dict[str, StepFunction[..., Any]] = {}
 
     @overload
     def workflow(self, function: Callable[P, R], /) -> WorkflowFunction[P, R]: ...
     @overload
     def workflow(
-        self, /, *, name: str | None = None, queue_name: str = "default"
+        self,
+        /,
+        *,
+        name: str | None = None,
+        queue_name: str = "default",
+        retries: Retry | None = None,
     ) -> Callable[[Callable[P, R]], WorkflowFunction[P, R]]: ...
     def workflow(
         self,
@@ -208,15 +295,18 @@ class App:
         *,
         name: str | None = None,
         queue_name: str = "default",
+        retries: Retry | None = None,
     ) -> Any:
         """
         Register a function as a workflow, under its own name or a given one.
 
-        ``queue_name`` is where a client enqueues it unless told otherwise.
+        ``queue_name`` is where a client enqueues it unless told otherwise. ``retries`` says
+        how a failure of the workflow is tried again, from its last checkpoint, unless it
+        was enqueued with a policy of its own; by default it is not.
         """
 
         def decorate(function: Callable[..., Any]) -> WorkflowFunction[..., Any]:
-            workflow = WorkflowFunction(function, name, queue_name)
+            workflow = WorkflowFunction(function, name, queue_name, retries)
             if workflow.name in self.workflows:
                 raise ValueError(f'a workflow named "{workflow.name}" is registered already')
             self.workflows[workflow.name] = workflow
@@ -228,7 +318,13 @@ class App:
     def step(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...
     @overload
     def step(
-        self, /, *, name: str | None = None, retries: Retry = NO_RETRY
+        self,
+        /,
+        *,
+        name: str | None = None,
+        retries: Retry = NO_RETRY,
+        timeout: timedelta | None = None,
+        commits_itself: bool = False,
     ) -> Callable[[Callable[P, R]], StepFunction[P, R]]: ...
     def step(
         self,
@@ -237,16 +333,24 @@ class App:
         *,
         name: str | None = None,
         retries: Retry = NO_RETRY,
+        timeout: timedelta | None = None,
+        commits_itself: bool = False,
     ) -> Any:
         """
         Make a function a step: its outcome is recorded once, before the next step starts.
 
         Its side effect happens at least once: a crash between the effect and the record
-        repeats it. ``retries`` says how a failure is tried again; by default it is not.
+        repeats it. ``retries`` says how a failure is tried again; by default it is not. An
+        attempt that takes longer than ``timeout`` fails with StepTimeout; a plain ``def``
+        cannot be interrupted, so its thread goes on and what it returns is dropped.
+
+        A step that ``commits_itself`` records its own outcome, in a transaction of the
+        user's own stack, with what :func:`lockstep.checkpoint` gives it.
         """
+        kind = SelfCommittingStep if commits_itself else StepFunction
 
         def decorate(function: Callable[..., Any]) -> StepFunction[..., Any]:
-            return StepFunction(function, name, retries)
+            return self._register(kind(function, name, retries, timeout))
 
         return decorate if function is None else decorate(function)
 
@@ -260,6 +364,7 @@ class App:
         *,
         name: str | None = None,
         retries: Retry = NO_RETRY,
+        timeout: timedelta | None = None,
         isolation_level: IsolationLevel | None = None,
     ) -> Callable[[F], TransactionFunction[..., Any]]: ...
     def transaction(
@@ -269,6 +374,7 @@ class App:
         *,
         name: str | None = None,
         retries: Retry = NO_RETRY,
+        timeout: timedelta | None = None,
         isolation_level: IsolationLevel | None = None,
     ) -> Any:
         """
@@ -278,10 +384,17 @@ class App:
         ``async def``) in an open transaction of ``isolation_level``; callers leave it out.
         What it writes through that connection happens exactly once, whatever crashes
         when. Serialization failures and deadlocks are retried on their own account;
-        ``retries`` is for everything else.
+        ``retries`` is for everything else. ``timeout`` rolls an attempt back and fails it
+        with StepTimeout; a plain ``def`` cannot be interrupted, so it takes none: set
+        statement_timeout in it instead.
         """
 
         def decorate(function: Callable[..., Any]) -> TransactionFunction[..., Any]:
-            return TransactionFunction(function, name, retries, isolation_level)
+            step = TransactionFunction(function, name, retries, timeout, isolation_level)
+            return self._register(step)
 
         return decorate if function is None else decorate(function)
+
+    def _register(self, step: S) -> S:
+        self.steps[step.name] = step
+        return step

@@ -110,7 +110,7 @@ class ArgumentCodec:
         try:
             return self._validate(*inputs["positionalArgs"], **inputs["namedArgs"])
         except ValidationError as error:
-            raise InvalidInput(f'inputs do not fit workflow "{self._name}": {error}') from error
+            raise InvalidInput(f'inputs do not fit "{self._name}": {error}') from error
 
 
 def encode_error(error: BaseException) -> str:

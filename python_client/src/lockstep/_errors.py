@@ -9,8 +9,11 @@ LockstepError
 ├── LeaseLost                WF001  the work belongs to another executor now
 ├── WorkflowCancelled        WF002  the workflow was cancelled
 ├── StepMismatch             WF003  the code does not match the recorded steps
+├── NotDeterministic                durable calls whose order depends on timing, or too many of them
 ├── WorkflowFailed                  the awaited workflow ended without a result
 ├── StepFailed                      a recorded error whose class is not known here
+├── StepTimeout                     a step took longer than it may (a TimeoutError)
+├── WaitTimeout                     what was waited for did not come in time (a TimeoutError)
 ├── ResultTimeout                   the result did not come in time (a TimeoutError)
 ├── Unserializable                  a value that JSON in Postgres cannot hold
 ├── InvalidInput                    inputs that do not fit the workflow's signature
@@ -84,6 +87,10 @@ class StepMismatch(LockstepError):
         self.step_name = step_name
 
 
+class NotDeterministic(LockstepError):
+    """Durable calls are nested too deeply, or are too many, to be numbered the same each time."""
+
+
 class WorkflowFailed(LockstepError):
     """The awaited workflow ended in ERROR or in the dead letter."""
 
@@ -102,6 +109,14 @@ class StepFailed(LockstepError):
         super().__init__(f"{type}: {message}")
         self.type = type
         self.message = message
+
+
+class StepTimeout(LockstepError, TimeoutError):
+    """A step took longer than its timeout."""
+
+
+class WaitTimeout(LockstepError, TimeoutError):
+    """What was waited for did not come in time."""
 
 
 class ResultTimeout(LockstepError, TimeoutError):

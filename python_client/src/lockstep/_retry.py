@@ -40,6 +40,17 @@ class Retry:
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter must be between 0 and 1, not {self.jitter}")
 
+    @property
+    def policy(self) -> dict[str, float]:
+        """The policy as ``lockstep.enqueue_workflow(retries => ...)`` takes it, in seconds."""
+        return {
+            "max_attempts": self.max_attempts,
+            "delay": self.delay.total_seconds(),
+            "backoff": self.backoff,
+            "max_delay": self.max_delay.total_seconds(),
+            "jitter": self.jitter,
+        }
+
     def pause_after(self, attempt: int, error: Exception) -> timedelta | None:
         """Return the pause after a failed attempt (counted from 1), None to give up."""
         if attempt >= self.max_attempts or not isinstance(error, self.retry_on):

@@ -12,18 +12,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic_core import to_json
 
 from ._codec import decode_json, encode, encode_error
-from ._errors import StepMismatch
+from ._errors import InvalidInput, NotDeterministic, StepMismatch, Unserializable
 
 if TYPE_CHECKING:
     from ._worker import Worker
 
 T = TypeVar("T")
 
+_RECORDED = "SELECT output::text, error::text FROM lockstep.get_step(%s, %s)"
+
 _SETTLE = 0.01
 """Seconds that every branch of a workflow must have waited before it is suspended."""
 
+_LOOK_PAUSES = (0.02, 0.05, 0.1)
+"""Seconds between looks for the end of awaited workflows before the run is suspended."""
+
+_LOOK_INTERVAL = 1.0
+"""Seconds between looks for what a branch waits for while another one keeps the run busy."""
+
 _SHORT_SLEEP = 1.0
 """A workflow that only sleeps, and for no longer than these seconds, stays in memory."""
+
+_FINAL_ERRORS = (InvalidInput, NotDeterministic, StepMismatch, Unserializable)
+"""Errors of a workflow that come again however often it is tried."""
 
 _LAST_RESORT = '{"type": "Unserializable", "message": "the database refused the outcome"}'
 """The error of a workflow whose value the database refused, and the error saying so, too."""
@@ -44,29 +55,39 @@ class RunEnded(asyncio.CancelledError):
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
     """
-    A step as an earlier attempt left it; ``wakes_at`` (monotonic) is set while it waits.
+    A step as an earlier attempt left it.
 
-    ``output`` and ``error`` are JSON texts, read when the workflow comes to the step.
+    ``output`` and ``error`` are JSON texts, read when the workflow comes to the step. One
+    that is not finished has ``began_at`` and, if it waits for a moment, ``wakes_at``, both
+    on this process's monotonic clock; ``child_id`` is the workflow that it started.
     """
 
     step_name: str
     output: str | None
     error: str | None
     attempts: int
+    child_id: str | None
+    is_finished: bool
     wakes_at: float | None
+    began_at: float
 
-    @property
-    def is_finished(self) -> bool:
-        return self.wakes_at is None
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What a branch waits for of another workflow: its end, or the event with a key."""
+
+    workflow_id: str
+    key: str | None = None
 
 
 @dataclass(slots=True)
 class _Wait:
-    """A branch of the workflow that waits for a moment, a message or both."""
+    """A branch of the workflow that waits for a moment, and for a message or a workflow."""
 
     future: asyncio.Future[None]
     wakes_at: float | None
     topic: str | None
+    awaited: Awaited | None
     timer: asyncio.TimerHandle | None = None
 
 
@@ -89,26 +110,27 @@ class Run:
         ].decode()
         self._recorded: dict[int, RecordedStep] = {}
         self._mismatch: StepMismatch | None = None
-        self._last_step_id = 0
+        self._unreplayed_count = 0
+        self._loose_id = 0
         self._open_count = 0
         self._waits: dict[int, _Wait] = {}
         self._suspending: asyncio.Future[None] | None = None
         self._busy_count = 0
+        self._look_count = 0
         for step in claimed["steps"] or ():
+            self._unreplayed_count += step["is_finished"]
             self._recorded[step["step_id"]] = RecordedStep(
                 step["step_name"],
                 step["output"],
                 step["error"],
                 step["attempts"],
+                step["child_id"],
+                step["is_finished"],
                 self.moment(step["remaining"]),
+                time.monotonic() - (step["elapsed"] or 0.0),
             )
 
     # what replay needs
-
-    def next_step_id(self) -> int:
-        """Return the id of the step that is called now; ids follow the order of calls."""
-        self._last_step_id += 1
-        return self._last_step_id
 
     def recorded(self, step_id: int, step_name: str) -> RecordedStep | None:
         """Return what an earlier attempt recorded for the step, after comparing names."""
@@ -117,7 +139,24 @@ class Run:
             self._mismatch = StepMismatch(step_id, step.step_name, step_name)
         if self._mismatch is not None:
             raise self._mismatch  # also if user code caught it before
+        if step is not None and step.is_finished:
+            self._unreplayed_count -= 1
         return step
+
+    def recorded_name(self, step_id: int) -> str | None:
+        """Return the name under which an earlier attempt recorded a step, if it did."""
+        step = self._recorded.get(step_id)
+        return None if step is None else step.step_name
+
+    def next_loose_id(self) -> int:
+        """Return an id for a change that is no step, by which its answer is found."""
+        self._loose_id -= 1
+        return self._loose_id
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether steps are left that an earlier attempt finished."""
+        return self._unreplayed_count > 0
 
     @staticmethod
     def moment(remaining: float | None) -> float | None:
@@ -140,6 +179,13 @@ class Run:
         """Record a step from the workflow's thread and block until it is committed."""
         body = self._body(step_id, fields)
         self.worker.writer.submit_from_thread("steps", self, step_id, body).wait()
+
+    async def recorded_outcome(self, step_id: int) -> tuple[str | None, str | None] | None:
+        """Return the output and the error of a step as the database has them, if it has."""
+        rows = await self.worker.session.call_patiently(
+            self.worker.log_trouble, _RECORDED, self.workflow_id, step_id
+        )
+        return (rows[0][0], rows[0][1]) if rows else None
 
     async def start_timer(
         self,
@@ -182,11 +228,21 @@ class Run:
 
     # waiting and suspension
 
-    async def wait(self, step_id: int, wakes_at: float | None, topic: str | None = None) -> None:
-        """Wait for a moment or a message; the run is suspended once all of its branches wait."""
+    async def wait(
+        self,
+        step_id: int,
+        wakes_at: float | None,
+        topic: str | None = None,
+        awaited: Awaited | None = None,
+    ) -> None:
+        """
+        Wait for a moment, a message or another workflow, and then look what has come.
+
+        The run is suspended once all of its branches wait.
+        """
         if self.ended is not None:
             raise RunEnded
-        wait = _Wait(self.loop.create_future(), wakes_at, topic)
+        wait = _Wait(self.loop.create_future(), wakes_at, topic, awaited)
         self._waits[step_id] = wait
         self._arm(wait)
         self._consider_suspension()
@@ -197,8 +253,10 @@ class Run:
             self._waits.pop(step_id, None)
 
     def _arm(self, wait: _Wait) -> None:
-        if wait.wakes_at is not None and not wait.future.done():
-            delay = max(wait.wakes_at - time.monotonic(), 0.0)
+        delay = None if wait.wakes_at is None else max(wait.wakes_at - time.monotonic(), 0.0)
+        if wait.topic is not None or wait.awaited is not None:
+            delay = _LOOK_INTERVAL if delay is None else min(delay, _LOOK_INTERVAL)
+        if delay is not None and not wait.future.done():
             wait.timer = self.loop.call_later(delay, self._wake, wait)
 
     @staticmethod
@@ -223,18 +281,37 @@ class Run:
     def _is_short(self) -> bool:
         moments = [wait.wakes_at for wait in self._waits.values() if wait.wakes_at is not None]
         return (
-            all(wait.topic is None for wait in self._waits.values())
+            all(wait.topic is None and wait.awaited is None for wait in self._waits.values())
             and min(moments) - time.monotonic() <= _SHORT_SLEEP
         )
 
     def _consider_suspension(self) -> None:
         if self._all_branches_wait() and not self._is_short():
             self._busy_count = 0
-            self.loop.call_later(_SETTLE, self._suspend_if_settled, tuple(self._waits))
+            if self._look_count < len(_LOOK_PAUSES) and self._awaits_others():
+                pause = _LOOK_PAUSES[self._look_count]
+                self.loop.call_later(pause, self._look_again, tuple(self._waits))
+            else:
+                self.loop.call_later(_SETTLE, self._suspend_if_settled, tuple(self._waits))
+
+    def _awaits_others(self) -> bool:
+        return any(wait.awaited is not None for wait in self._waits.values())
+
+    def _look_again(self, step_ids: tuple[int, ...]) -> None:
+        """Look for the end of other workflows: a short one ends before a suspension pays."""
+        if self._all_branches_wait() and tuple(self._waits) == step_ids:
+            self._look_count += 1
+            for wait in self._waits.values():
+                if wait.awaited is not None:
+                    self._wake(wait)
 
     def _suspend_if_settled(self, step_ids: tuple[int, ...]) -> None:
         if self._all_branches_wait() and tuple(self._waits) == step_ids:
             self.worker.keep(self._suspend())
+
+    def note_end_of_other(self) -> None:
+        """Note that an awaited workflow ended: others of a fan-out may end soon, too."""
+        self._look_count = 0
 
     async def _suspend(self) -> None:
         """
@@ -249,9 +326,17 @@ class Run:
             self._disarm(wait)
         topics = sorted({wait.topic for wait in waits.values() if wait.topic is not None})
         timed = [step_id for step_id, wait in waits.items() if wait.wakes_at is not None]
+        awaits = [
+            {"awaited_id": wait.awaited.workflow_id, "key": wait.awaited.key}
+            for wait in waits.values()
+            if wait.awaited is not None
+        ]
         try:
             outcome = await self.change(
-                "suspensions", step_ids=to_json(timed).decode(), topics=encode(topics)
+                "suspensions",
+                step_ids=to_json(timed).decode(),
+                topics=encode(topics),
+                awaits=encode(awaits),
             )
         except RunEnded:
             return
@@ -268,7 +353,7 @@ class Run:
                 self.task.cancel()  # gather() may take the ends of its branches for results
             return
         for wait in waits.values():
-            if outcome == "ready" and wait.topic is not None:
+            if outcome == "ready" and (wait.topic is not None or wait.awaited is not None):
                 self._wake(wait)
             else:
                 self._arm(wait)
@@ -291,7 +376,9 @@ class Run:
 
     async def execute(self) -> None:
         """Run the workflow function to its end and record its outcome."""
-        workflow = self.worker.app.workflows[self.workflow_name]
+        workflow = self.worker.workflows[self.workflow_name]
+        policy = None
+        is_final = False
         try:
             self.headers = decode_json(self._claimed["headers"]) or {}
             args, kwargs = workflow.arguments.decode(decode_json(self._claimed["inputs"]))
@@ -306,23 +393,36 @@ class Run:
                 self.worker.log.warning(
                     'workflow "%s" raised %s', self.workflow_id, type(error).__name__
                 )
-            kind, document = "error", encode_error(self._mismatch or error)
-        self.finish(kind, document)
+            cause = self._mismatch or error
+            kind, document = "error", encode_error(cause)
+            is_final = isinstance(cause, _FINAL_ERRORS) or not workflow.is_retried(cause)
+            policy = workflow.retry_policy
+        self.finish(kind, document, policy, is_final)
 
-    def finish(self, kind: str, document: str) -> None:
+    def finish(
+        self,
+        kind: str,
+        document: str,
+        policy: dict[str, Any] | None = None,
+        is_final: bool = True,
+    ) -> None:
         """Record the outcome, ``output`` or ``error``; the run ends when it is committed."""
         if self.ended is None:
-            body = self._body(0, {kind: document})
-            self.worker.writer.submit_for("outcomes", self, 0, body, _Ending(self, document))
+            fields = {kind: document}
+            if kind == "error":
+                fields |= {"retries": encode(policy), "is_final": "true" if is_final else "false"}
+            body = self._body(0, fields)
+            self.worker.writer.submit_for("outcomes", self, 0, body, _Ending(self, kind, document))
 
 
 class _Ending:
     """What waits for the outcome of a run: not the run's task, which is over."""
 
-    __slots__ = ("_document", "_run")
+    __slots__ = ("_document", "_kind", "_run")
 
-    def __init__(self, run: Run, document: str) -> None:
+    def __init__(self, run: Run, kind: str, document: str) -> None:
         self._run = run
+        self._kind = kind
         self._document = document
 
     def done(self) -> bool:
@@ -330,6 +430,8 @@ class _Ending:
 
     def set_result(self, result: Any, /) -> None:
         self._run.end("finished")
+        if self._kind == "error":
+            self._run.worker.pulse.check_due()  # its next try may come soon
 
     def set_exception(self, exception: BaseException, /) -> None:
         if isinstance(exception, RunEnded) or self._document == _LAST_RESORT:

@@ -98,6 +98,9 @@ def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator
             },
         )
         if failure is not None:
+            if step.records_itself:  # its own commit, still under way just now, comes first
+                recorded_outcome = yield partial(run.recorded_outcome, step_id)
+                return outcome_of(step, *recorded_outcome)
             raise failure
         return value
 

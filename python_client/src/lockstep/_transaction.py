@@ -23,6 +23,7 @@ from psycopg.rows import tuple_row
 
 from ._run import Run, RunEnded
 from ._step_flow import CallStep, outcome_of
+from ._timeout import within
 
 if TYPE_CHECKING:
     from ._app import TransactionFunction
@@ -182,7 +183,7 @@ async def run_async(
                     await connection.execute(attempt.begin)
                     connection.is_in_step = True
                     try:
-                        value = await step.function(connection, *args, **kwargs)
+                        value = await within(step, step.function(connection, *args, **kwargs))
                     finally:
                         connection.is_in_step = False
                     text, value = step.returns.encode(value)

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -27,18 +27,19 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from ._app import App
+from ._app import App, WorkflowFunction
 from ._claimer import Claimer
 from ._dsn import resolve_dsn
 from ._errors import InvalidArgument, NotInstalled, translate
 from ._listener import Listener
 from ._pulse import Pulse
 from ._run import Run
+from ._saga import COMPENSATE, compensation_of
 from ._session import PATIENCE, Session
 from ._transaction import AsyncStepConnection, StepConnection
 from ._writer import Writer
 
-_REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s)"
+_REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s, %s)"
 _UNREGISTER = "SELECT lockstep.unregister_executor(%s)"
 _LAST_FLUSH = 2.0
 """Seconds that a stopping worker waits for the flush under way."""
@@ -64,7 +65,10 @@ class Worker:
     others take over if this process dies, ``grace`` how long running workflows may go on
     after a stop before they are handed back. ``poll_interval`` is the longest pause
     between two looks at the queues when no notification arrives; with notifications a
-    missed one is made up for within five seconds.
+    missed one is made up for within five seconds. A workflow that asks for an
+    ``app_version`` is left to workers of that version; ``pin_version`` makes every workflow
+    that starts here ask for this one from then on, so that another release's code does not
+    go on with it.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Worker:
         grace: timedelta = timedelta(seconds=30),
         poll_interval: timedelta = timedelta(seconds=1),
         app_version: str | None = None,
+        pin_version: bool = False,
         max_connections: int = 10,
     ) -> None:
         if concurrency < 1 or max_connections < 1:
@@ -85,6 +90,8 @@ class Worker:
         if not app.workflows:
             raise InvalidArgument("the app has no workflows: decorate one with @app.workflow")
         self.app = app
+        undo = WorkflowFunction(compensation_of(app), COMPENSATE, "default")
+        self.workflows = {**app.workflows, COMPENSATE: undo}
         self.log = logging.getLogger("lockstep.worker")
         self.executor_id = ""
         self.runs: dict[str, Run] = {}
@@ -94,6 +101,8 @@ class Worker:
         self._lease = lease
         self._grace = grace.total_seconds()
         self._app_version = app_version
+        self._pins_version = pin_version
+        self._clock_offset = 0.0
         self._max_connections = max_connections
         self._concurrency = concurrency
         self.portion = max(1, min(concurrency // 2, _LARGEST_PORTION))
@@ -222,12 +231,13 @@ class Worker:
             ((executor_id,),) = await call(
                 _REGISTER,
                 self._queues,
-                sorted(self.app.workflows),
+                sorted(self.workflows),
                 self._lease,
                 self._app_version,
                 socket.gethostname(),
                 os.getpid(),
                 version("pg-lockstep"),
+                self._pins_version,
             )
         except psycopg.Error as error:
             raise (translate(error) or error) from error
@@ -271,6 +281,14 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def note_database_time(self, now: float) -> None:
+        """Take note of the database's time, in seconds since 1970, as it is just now."""
+        self._clock_offset = now - time.monotonic()
+
+    def database_time(self) -> datetime:
+        """Return the time of the database, as its last answer told it, in UTC."""
+        return datetime.fromtimestamp(self._clock_offset + time.monotonic(), timezone.utc)
 
     def doorbell_changed(self, is_connected: bool) -> None:
         """Prepare statements once the doorbell worked, and look for what did not ring."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from pydantic_core import from_json
 
-from ._errors import Unserializable
+from ._errors import Unserializable, translate
 from ._run import RunEnded
 from ._session import Failure, classify, pause_after
 from ._waiter import ThreadWaiter, Waiter
@@ -206,7 +206,8 @@ class Writer:
             )
             # the primary message alone: DETAIL shows the value, and may be refused like it
             reason = error.diag.message_primary or type(error).__name__
-            change.fail(Unserializable(f"the database refused the value: {reason}"))
+            refusal = translate(error) if error.diag.message_hint else None
+            change.fail(refusal or Unserializable(f"the database refused the value: {reason}"))
             return
         pause = min(_LOCKED_PAUSE * 2**change.tries, _LONGEST_LOCKED_PAUSE)
         change.tries += 1
@@ -236,6 +237,7 @@ class Writer:
             _ADVANCE, self._worker.executor_id, f"{{{document}}}", claim_count, low_water
         )
         reply = from_json(rows[0][0])
+        self._worker.note_database_time(reply["now"])
         self._dispatch(batch, reply)
         if claim_count:
             claimed = reply["claimed"] or ()
@@ -265,7 +267,7 @@ class Writer:
         change.fail(RunEnded())
 
 
-_UNLESS_ANSWERED = {"timers": "lost"}
+_UNLESS_ANSWERED = {"timers": "lost", "children": "lost"}
 """What it means that a reply has nothing to say of a change; otherwise that all is well."""
 
 
@@ -274,11 +276,15 @@ def _answers_in(reply: dict[str, Any]) -> dict[tuple[str, str, int], Any]:
     answers: dict[tuple[str, str, int], Any] = {}
     for row in reply["timers"] or ():
         answers["timers", row["workflow_id"], row["step_id"]] = row["remaining"]
-    for row in reply["messages"] or ():
-        answers["messages", row["workflow_id"], row["step_id"]] = row["outcome"]
-    for row in reply["receives"] or ():
-        is_lost = row["outcome"] == "lost"
-        answers["receives", row["workflow_id"], row["step_id"]] = "lost" if is_lost else row
+    for row in reply["children"] or ():
+        answers["children", row["workflow_id"], row["step_id"]] = row["child_id"]
+    for kind in ("messages", "streams"):
+        for row in reply[kind] or ():
+            answers[kind, row["workflow_id"], row["step_id"]] = row["outcome"]
+    for kind in ("receives", "awaits"):
+        for row in reply[kind] or ():
+            is_lost = row["outcome"] == "lost"
+            answers[kind, row["workflow_id"], row["step_id"]] = "lost" if is_lost else row
     for row in reply["suspensions"] or ():
         answers["suspensions", row["workflow_id"], 0] = row["outcome"]
     return answers

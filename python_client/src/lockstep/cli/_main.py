@@ -78,6 +78,12 @@ def worker(
     app_version: Annotated[
         str | None, typer.Option(help="Also take workflows that ask for this version.")
     ] = None,
+    pin_version: Annotated[
+        bool,
+        typer.Option(
+            "--pin-version", help="Leave workflows that start here to workers of this version."
+        ),
+    ] = False,
     max_connections: Annotated[
         int, typer.Option(min=1, help="Connections for transactional steps, async and plain each.")
     ] = 10,
@@ -101,6 +107,7 @@ def worker(
                     grace=timedelta(seconds=grace),
                     poll_interval=timedelta(seconds=poll_interval),
                     app_version=app_version,
+                    pin_version=pin_version,
                     max_connections=max_connections,
                 )
             )

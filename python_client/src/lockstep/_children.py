@@ -1,0 +1,197 @@
+"""Workflows that a workflow starts, and many calls at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from ._codec import ReturnCodec, decode_json, encode
+from ._durable import RecordedFailure, durable, failure_of
+from ._errors import InvalidArgument, ResultTimeout, WorkflowCancelled, WorkflowFailed
+from ._primitives import look_until_it_comes
+from ._run import Awaited, RecordedStep, Run
+from ._scope import Branch, Scope, current_scope, current_workflow
+
+if TYPE_CHECKING:
+    from ._app import WorkflowFunction
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class WorkflowHandle(Generic[R]):
+    """
+    A workflow that another one waits for; ``workflow_id`` names it.
+
+    One of a workflow that was not started here is made from the id alone.
+
+    >>> output = await lockstep.WorkflowHandle("order-42").result()    # doctest: +SKIP
+    """
+
+    def __init__(self, workflow_id: str, *, returns: ReturnCodec | None = None) -> None:
+        self.workflow_id = workflow_id
+        self._returns = returns
+
+    def __repr__(self) -> str:
+        return f"<WorkflowHandle {self.workflow_id!r}>"
+
+    def result(self, *, timeout: timedelta | None = None) -> Coroutine[Any, Any, R]:
+        """
+        Wait for the workflow to end and return its output; the caller is suspended meanwhile.
+
+        Raises WorkflowFailed, WorkflowCancelled, and ResultTimeout when the timeout, which
+        runs from the first call, passes before.
+        """
+        return _await_result("result", self.workflow_id, self._returns, timeout)
+
+
+def _await_result(
+    name: str,
+    workflow_id: str,
+    returns: ReturnCodec | None,
+    timeout: timedelta | None = None,
+    start: Callable[[Run, int], Awaitable[str]] | None = None,
+) -> Coroutine[Any, Any, Any]:
+    """Wait for a workflow's result, of one that ``start`` starts in the same step if given."""
+
+    def output_of(text: str | None) -> Any:
+        value = decode_json(text)
+        return value if returns is None else returns.decode(value)
+
+    async def operation(run: Run, step_id: int, begun: RecordedStep | None) -> Any:
+        awaited_id = workflow_id
+        if start is not None:
+            known_id = None if begun is None else begun.child_id
+            awaited_id = known_id or await start(run, step_id)
+        reply = await look_until_it_comes(run, step_id, name, Awaited(awaited_id), timeout)
+        if reply["outcome"] == "timed_out":
+            raise too_late()
+        if reply["error"] is not None:
+            return RecordedFailure(decode_json(reply["error"]))
+        return output_of(reply["output"])
+
+    def replay(recorded: RecordedStep) -> Any:
+        if recorded.attempts == 0:
+            raise too_late()
+        return output_of(recorded.output)
+
+    def too_late() -> ResultTimeout:
+        return ResultTimeout(f'workflow "{workflow_id}" did not end within {timeout}')
+
+    return durable(name, operation, replay=replay, failure=_failure_of)
+
+
+def _failure_of(document: dict[str, Any]) -> Exception:
+    """Return why the awaited workflow has no result, or why it could not be awaited."""
+    if "workflow_id" not in document:
+        return failure_of(document)
+    if document["status"] == "CANCELLED":
+        return WorkflowCancelled(f'workflow "{document["workflow_id"]}" was cancelled')
+    return WorkflowFailed(
+        document["workflow_id"], document["status"], document["type"], document["message"]
+    )
+
+
+def _child_fields(
+    name: str, workflow: WorkflowFunction[..., Any], args: Any, kwargs: Any, options: dict[str, Any]
+) -> dict[str, str]:
+    queue_name = options.pop("queue_name", None) or workflow.queue_name
+    fields = {
+        "step_name": encode(name),
+        "workflow_name": encode(workflow.name),
+        "queue_name": encode(queue_name),
+        "inputs": encode({"positionalArgs": list(args), "namedArgs": dict(kwargs)}),
+    }
+    return fields | {key: encode(value) for key, value in options.items() if value is not None}
+
+
+def call_child(
+    scope: Scope, workflow: WorkflowFunction[..., Any], args: Any, kwargs: Any
+) -> Coroutine[Any, Any, Any]:
+    """Run a child workflow to its end as one durable call."""
+    fields = _child_fields(workflow.name, workflow, args, kwargs, {})
+
+    async def start(run: Run, step_id: int) -> str:
+        child_id: str = await run.change("children", step_id, **fields, is_awaited="true")
+        return child_id
+
+    return _await_result(workflow.name, "", workflow.returns, start=start)
+
+
+def start_workflow(
+    workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs
+) -> Coroutine[Any, Any, WorkflowHandle[R]]:
+    """
+    Start a child workflow and return a handle of it, without waiting for its end.
+
+    The child is enqueued in the commit that records the step, so a replay starts it no
+    second time. A cancellation of this workflow cancels the child, and the child has this
+    workflow's deadline unless its own comes first. Raises InvalidArgument for arguments
+    that are no inputs of the child, DuplicateWorkflow if its ``workflow_id`` is another
+    workflow's.
+
+    >>> handle = await lockstep.start_workflow(pack_parcel, 42)    # doctest: +SKIP
+    >>> parcel = await handle.result()                             # doctest: +SKIP
+    """
+    options = dict(getattr(workflow, "child_options", {}))
+    target: WorkflowFunction[..., Any] = getattr(workflow, "workflow", workflow)
+    fields = _child_fields("start_workflow", target, args, kwargs, options)
+
+    async def operation(run: Run, step_id: int, begun: RecordedStep | None) -> WorkflowHandle[Any]:
+        child_id = await run.change("children", step_id, **fields)
+        return WorkflowHandle(child_id, returns=target.returns)
+
+    def replay(recorded: RecordedStep) -> WorkflowHandle[Any]:
+        return WorkflowHandle(decode_json(recorded.output), returns=target.returns)
+
+    return durable("start_workflow", operation, replay=replay)
+
+
+def branches_for(scope: Scope, count: int) -> list[Branch]:
+    """Return a branch for each of many calls, numbered now, in their order."""
+    parent = scope.current_branch()
+    return [Branch(parent) for _ in range(count)]
+
+
+def map(
+    function: Callable[[T], Awaitable[R]], items: Iterable[T], *, limit: int | None = None
+) -> Coroutine[Any, Any, list[R]]:
+    """
+    Call an async function for each item at once, ``limit`` at a time, and return the outputs.
+
+    The function may be a step, a child workflow or any coroutine function that makes
+    durable calls; ``step.in_thread`` calls a plain step. The outputs are in the order of
+    the items. All calls are made to their end; if some failed, the error of the first of
+    these items is raised then, so that a replay sees the same one.
+
+    >>> labels = await lockstep.map(print_label, parcels, limit=10)    # doctest: +SKIP
+    """
+    scope = current_workflow("map")
+    if limit is not None and limit < 1:
+        raise InvalidArgument(f"limit must be 1 or greater, not {limit}")
+    items = list(items)
+    branches = branches_for(scope, len(items))
+
+    async def call_all() -> list[R]:
+        turns = asyncio.Semaphore(limit or len(items) or 1)
+
+        async def call(item: T, branch: Branch) -> R:
+            async with turns:
+                current_scope.set(Scope(scope.run, branch))
+                return await function(item)
+
+        tasks = [asyncio.ensure_future(call(*each)) for each in zip(items, branches, strict=True)]
+        try:
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            for task in tasks:
+                task.cancel()
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if failures:
+            raise failures[0]
+        return cast("list[R]", outcomes)
+
+    return call_all()
