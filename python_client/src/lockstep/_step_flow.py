@@ -155,9 +155,11 @@ def drive_in_thread(
         failure = None
         try:
             if isinstance(action, CallStep):
-                reply = call(action)
+                with run.busy_thread():
+                    reply = call(action)
             elif isinstance(action, RecordStep):
-                run.record_step_in_thread(action.step_id, **action.fields)
+                with run.busy_thread():
+                    run.record_step_in_thread(action.step_id, **action.fields)
             else:
                 reply = run.from_thread(run.primitive(action))
         except BaseException as error:
