@@ -650,7 +650,7 @@ BEGIN
 
         WITH cancelled AS (
             UPDATE lockstep.workflow_status AS w
-            SET status = 'CANCELLED', completed_at = clock_timestamp(), waiting_for = NULL
+            SET status = 'CANCELLED', error = NULL, completed_at = clock_timestamp(), waiting_for = NULL
             WHERE w.workflow_id = ANY (v_level)
                 AND w.completed_at IS NULL
             RETURNING w.workflow_id
