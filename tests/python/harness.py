@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lockstep
 import psycopg
 
 APPS = Path(__file__).parent / "apps"
@@ -31,6 +33,25 @@ def eventually(condition: Callable[[], Any], what: str, timeout: float = 30.0) -
         if time.monotonic() > give_up_at:
             raise AssertionError(f"{what} did not happen within {timeout} s")
         time.sleep(0.02)
+
+
+async def until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
+    """As eventually(), beside a worker in the test's own event loop."""
+    give_up_at = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > give_up_at:
+            raise AssertionError(f"{what} did not happen within {timeout} s")
+        await asyncio.sleep(0.01)
+    return value
+
+
+async def until_status(client: lockstep.AsyncClient, workflow_id: str, *statuses: str) -> None:
+    """Wait until a workflow has one of the statuses; show its error if it does not."""
+    give_up_at = time.monotonic() + 20.0
+    while (info := await client.get(workflow_id)).status not in statuses:
+        if time.monotonic() > give_up_at:
+            raise AssertionError(f"{workflow_id} is {info.status}, not {statuses}: {info.error}")
+        await asyncio.sleep(0.01)
 
 
 def die_with_parent() -> None:

@@ -89,11 +89,10 @@ class WorkflowFunction(_Named[P, R]):
 
     async def call_in(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function as part of a run: on the event loop, or on a thread."""
-        branch = Branch()
-        current_scope.set(Scope(run, branch))
+        task = asyncio.current_task() if self.is_async else run.worker.threads
+        current_scope.set(Scope(run, Branch(task=task)))
         if self.is_async:
             return await cast(Any, self.function(*args, **kwargs))
-        branch.task = run.worker.threads
         call = functools.partial(contextvars.copy_context().run, self.function, *args, **kwargs)
         return await run.loop.run_in_executor(run.worker.threads, call)
 

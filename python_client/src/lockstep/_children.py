@@ -180,6 +180,7 @@ def map(
 
         async def call(item: T, branch: Branch) -> R:
             async with turns:
+                branch.task = asyncio.current_task()
                 current_scope.set(Scope(scope.run, branch))
                 return await function(item)
 

@@ -35,6 +35,9 @@ _LOOK_INTERVAL = 1.0
 _SHORT_SLEEP = 1.0
 """A workflow that only sleeps, and for no longer than these seconds, stays in memory."""
 
+_REPLAY_TURNS = 2
+"""Turns of the loop that a replayed call waits, as new tasks start while a first one does."""
+
 _FINAL_ERRORS = (InvalidInput, NotDeterministic, StepMismatch, Unserializable)
 """Errors of a workflow that come again however often it is tried."""
 
@@ -221,6 +224,9 @@ class Run:
             raise RunEnded
         self._open_count += 1
         try:
+            if self.is_replaying:
+                for _ in range(_REPLAY_TURNS):
+                    await asyncio.sleep(0)
             return await operation()
         finally:
             self._open_count -= 1

@@ -27,12 +27,13 @@ class Branch:
     however the branches that run beside each other are interleaved.
     """
 
-    __slots__ = ("_anchor", "_count", "task")
+    __slots__ = ("_anchor", "_count", "_is_nested", "task")
 
-    def __init__(self, parent: Branch | None = None) -> None:
+    def __init__(self, parent: Branch | None = None, task: object = None) -> None:
         self._anchor = None if parent is None else parent.take_number()
+        self._is_nested = parent is not None and parent._anchor is not None
         self._count = 0
-        self.task: object = None
+        self.task = task
 
     @property
     def next_number(self) -> int:
@@ -44,7 +45,7 @@ class Branch:
                     "let child workflows make some of them"
                 )
             return self._count + 1
-        if self._count and (self._anchor > _LARGEST_NUMBER or self._count > _LARGEST_COUNT):
+        if self._count and (self._is_nested or self._count > _LARGEST_COUNT):
             raise NotDeterministic(
                 "a task inside a task of a workflow makes one durable call, and a task "
                 f"at most {_LARGEST_COUNT}: let a child workflow make them"
@@ -87,11 +88,7 @@ class Scope:
             return self.branch
         if self.branch.task is task:
             return self.branch
-        if self.branch.task is None:
-            self.branch.task = task
-            return self.branch
-        branch = Branch(self.branch)
-        branch.task = task
+        branch = Branch(self.branch, task)
         current_scope.set(Scope(self.run, branch))
         return branch
 
