@@ -2776,9 +2776,10 @@ BEGIN
         c.workflow_id, c.step_id,
         CASE
             WHEN NOT c.is_held THEN 'lost'
-            WHEN s.completed_at IS NOT NULL THEN CASE WHEN s.attempts > 0 THEN 'ended' ELSE 'timed_out' END
-            WHEN NOT c.is_known THEN 'unknown'
-            ELSE 'waiting'
+            WHEN s.workflow_id IS NULL THEN 'unknown'
+            WHEN s.completed_at IS NULL THEN 'waiting'
+            WHEN s.attempts > 0 THEN 'ended'
+            ELSE 'timed_out'
         END,
         s.output, s.error,
         CASE

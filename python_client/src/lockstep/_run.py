@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
-import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,10 +44,6 @@ _LAST_RESORT = '{"type": "Unserializable", "message": "the database refused the 
 
 _BUSY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds before a suspension that a sender's open transaction prevented is tried again."""
-
-
-_thread_count_lock = threading.Lock()
-"""Guards the counts of all runs: they change for an instant, and seldom meet."""
 
 
 class RunEnded(asyncio.CancelledError):
@@ -122,7 +116,6 @@ class Run:
         self._unreplayed_count = 0
         self._loose_id = 0
         self._open_count = 0
-        self._thread_count = 0
         self._waits: dict[int, _Wait] = {}
         self._suspending: asyncio.Future[None] | None = None
         self._busy_count = 0
@@ -239,19 +232,6 @@ class Run:
         except concurrent.futures.CancelledError as error:
             raise RunEnded from error
 
-    @contextlib.contextmanager
-    def busy_thread(self) -> Iterator[None]:
-        """Keep the run from being suspended while one of its threads is in a step."""
-        with _thread_count_lock:
-            self._thread_count += 1
-        try:
-            yield
-        finally:
-            with _thread_count_lock:
-                self._thread_count -= 1
-            if self._waits:
-                self.loop.call_soon_threadsafe(self._consider_suspension)
-
     # waiting and suspension
 
     async def wait(
@@ -300,7 +280,6 @@ class Run:
         return (
             self.ended is None
             and self._suspending is None
-            and self._thread_count == 0
             and 0 < len(self._waits) == self._open_count
             and not any(wait.future.done() for wait in self._waits.values())
         )

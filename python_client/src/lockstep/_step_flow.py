@@ -155,11 +155,9 @@ def drive_in_thread(
         failure = None
         try:
             if isinstance(action, CallStep):
-                with run.busy_thread():
-                    reply = call(action)
+                reply = call(action)
             elif isinstance(action, RecordStep):
-                with run.busy_thread():
-                    run.record_step_in_thread(action.step_id, **action.fields)
+                run.record_step_in_thread(action.step_id, **action.fields)
             else:
                 reply = run.from_thread(run.primitive(action))
         except BaseException as error:
