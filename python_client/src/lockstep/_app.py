@@ -93,6 +93,7 @@ class WorkflowFunction(_Named[P, R]):
         current_scope.set(Scope(run, Branch(task=task)))
         if self.is_async:
             return await cast(Any, self.function(*args, **kwargs))
+        run.count_threads(1)
         call = functools.partial(contextvars.copy_context().run, self.function, *args, **kwargs)
         return await run.loop.run_in_executor(run.worker.threads, call)
 

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from ._codec import decode_json, encode, encode_error
 from ._errors import InvalidInput, NotDeterministic, StepMismatch, Unserializable
+from ._scope import current_scope
 
 if TYPE_CHECKING:
     from ._worker import Worker
@@ -116,6 +117,7 @@ class Run:
         self._unreplayed_count = 0
         self._loose_id = 0
         self._open_count = 0
+        self._thread_count = 0
         self._waits: dict[int, _Wait] = {}
         self._suspending: asyncio.Future[None] | None = None
         self._busy_count = 0
@@ -227,10 +229,28 @@ class Run:
 
     def from_thread(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the worker's loop and wait for it in the calling thread."""
+        scope = current_scope.get()
+        if scope is not None and not scope.is_step:
+            coroutine = self._while_its_thread_waits(coroutine)
         try:
             return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
         except concurrent.futures.CancelledError as error:
             raise RunEnded from error
+
+    async def _while_its_thread_waits(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        self._thread_count -= 1
+        try:
+            return await coroutine
+        finally:
+            self._thread_count += 1
+
+    def count_threads(self, change: int) -> None:
+        """Note, from any thread, that more or fewer threads are at work for this run."""
+        self.loop.call_soon_threadsafe(self._count_threads, change)
+
+    def _count_threads(self, change: int) -> None:
+        self._thread_count += change
+        self._consider_suspension()
 
     # waiting and suspension
 
@@ -280,6 +300,7 @@ class Run:
         return (
             self.ended is None
             and self._suspending is None
+            and self._thread_count == 0
             and 0 < len(self._waits) == self._open_count
             and not any(wait.future.done() for wait in self._waits.values())
         )

@@ -8,6 +8,7 @@ Each function blocks the calling thread and otherwise does what its namesake in
 from __future__ import annotations
 
 import contextvars
+import threading
 import uuid as _uuid
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from . import _children, _determinism, _poll, _primitives, _saga
 from ._errors import BlockingCall, InvalidArgument
 from ._primitives import WorkflowContext, context
+from ._run import RunEnded
 from ._scope import Scope, current_scope, current_scope_or_step, current_workflow
 from ._threads import refuse_on_event_loop
 
@@ -219,11 +221,30 @@ def map(function: Callable[[T], R], items: Iterable[T], *, limit: int = 10) -> l
     items = list(items)
     scope = current_workflow("map")
     branches = _children.branches_for(scope, len(items))
+    lock = threading.Lock()
+    thread_count = min(limit, len(items))
+    left = len(items)
+
+    def call(item: T) -> R:
+        nonlocal left
+        try:
+            return function(item)
+        finally:
+            with lock:
+                left -= 1
+                is_idle = left < thread_count
+            if is_idle:
+                scope.run.count_threads(-1)
+
     futures: list[Future[R]] = []
+    scope.run.count_threads(thread_count - 1)  # the calling one waits
     with ThreadPoolExecutor(limit, thread_name_prefix="lockstep map") as threads:
         for item, branch in zip(items, branches, strict=True):
             branch.task = threads
             here = contextvars.copy_context()
             here.run(current_scope.set, Scope(scope.run, branch))
-            futures.append(threads.submit(here.run, function, item))
+            futures.append(threads.submit(here.run, call, item))
+    scope.run.count_threads(1)
+    if scope.run.ended is not None:  # outcomes that are left are no reason to go on
+        raise RunEnded
     return [future.result() for future in futures]
