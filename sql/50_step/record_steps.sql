@@ -7,7 +7,9 @@
 --
 -- Lock order: the executor row (FOR KEY SHARE). The workflow rows are read, not
 -- locked: the executor's lease keeps takeovers out, and a cancellation that
--- commits at the same moment is met at the next step.
+-- commits at the same moment is met at the next step. Not so where an undo step is
+-- registered: the cancellation must come before, and the record fails, or after, and
+-- find what to undo (_enqueue_compensations()). There the rows are locked FOR SHARE.
 CREATE OR REPLACE FUNCTION lockstep.record_steps(executor_id text, steps jsonb)
 RETURNS SETOF text
 LANGUAGE plpgsql
@@ -21,6 +23,20 @@ DECLARE
     v_recorded_count int;
 BEGIN
     PERFORM lockstep._hold_executor(record_steps.executor_id);
+
+    IF record_steps.steps @> '[{"step_name": "compensate"}]' THEN
+        PERFORM
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = ANY (
+            ARRAY(
+                SELECT s.workflow_id
+                FROM jsonb_to_recordset(record_steps.steps) AS s (workflow_id text, step_name text)
+                WHERE s.step_name = 'compensate'
+            )
+        )
+        ORDER BY w.workflow_id
+        FOR SHARE;
+    END IF;
 
     INSERT INTO lockstep.operation_outputs AS o (
         workflow_id, step_id, step_name, output, error, attempts, started_at, completed_at

@@ -64,6 +64,17 @@ AS $$
     FROM unnest(p_workflow_ids) AS w (id);
 $$;
 
+CREATE FUNCTION fixture.undo_steps(VARIADIC p_workflow_ids text[])
+RETURNS jsonb
+LANGUAGE sql
+AS $$
+    SELECT jsonb_agg(jsonb_build_object(
+        'workflow_id', w.id, 'attempt', 1, 'step_id', 1, 'step_name', 'compensate',
+        'output', '{"step": "refund", "positionalArgs": [], "namedArgs": {}}'::jsonb
+    ))
+    FROM unnest(p_workflow_ids) AS w (id);
+$$;
+
 CREATE FUNCTION fixture.receives(VARIADIC p_workflow_ids text[])
 RETURNS jsonb
 LANGUAGE sql
