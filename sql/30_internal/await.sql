@@ -48,10 +48,12 @@ BEGIN
         RETURN 'ready';
     END IF;
 
+    -- an earlier wait's row is locked as a new one is: who ends the awaited workflow at
+    -- this moment takes it away after this commits, and then finds the row WAITING
     INSERT INTO lockstep.waiter (awaited_id, awaited_what, is_client, waiter)
     SELECT DISTINCT a.awaited_id, coalesce('event:' || a.key, ''), false, p_workflow_id
     FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
-    ON CONFLICT DO NOTHING;
+    ON CONFLICT ON CONSTRAINT waiter_pkey DO UPDATE SET waiter = excluded.waiter;
 
     RETURN NULL;
 END

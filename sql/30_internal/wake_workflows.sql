@@ -1,6 +1,8 @@
 -- Makes waiting workflows claimable.
 --
--- Locks their rows by id, so that two that wake the same ones do not deadlock.
+-- Locks their rows by id, so that two that wake the same ones do not deadlock, and none
+-- but theirs: who stands in the list of waiters from a wait that is over may be running,
+-- and its executor must not wait for who would wake it, nor the other way round.
 CREATE OR REPLACE FUNCTION lockstep._wake_workflows(p_workflow_ids text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -14,6 +16,7 @@ BEGIN
     PERFORM
     FROM lockstep.workflow_status AS w
     WHERE w.workflow_id = ANY (p_workflow_ids)
+        AND w.status = 'WAITING'
     ORDER BY w.workflow_id
     FOR NO KEY UPDATE;
 
