@@ -5,8 +5,8 @@
 -- there is more to do now, NULL when nothing is scheduled.
 --
 -- A child has its parent's deadline, or an earlier one, so it is overdue by itself.
--- Lock order: workflow rows, skipping locked ones; those are looked at again in
--- a second.
+-- Lock order: workflow rows, skipping locked ones, and overdue ones that somebody waits
+-- for whose row is locked; those are looked at again in a second.
 CREATE OR REPLACE FUNCTION lockstep.promote_due_workflows(
     max_count int DEFAULT 1000,
     OUT promoted_count int,
@@ -24,6 +24,7 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_due tid[];
     v_overdue tid[];
+    v_blocked text[];
     v_cancelled text[];
     v_queues text[];
 BEGIN
@@ -37,6 +38,10 @@ BEGIN
         FOR NO KEY UPDATE SKIP LOCKED
     );
 
+    v_blocked := lockstep._awaited_by_held(
+        ARRAY(SELECT w.workflow_id FROM lockstep.workflow_status AS w WHERE w.ctid = ANY (v_overdue))
+    );
+
     WITH cancelled AS (
         UPDATE lockstep.workflow_status AS w
         SET
@@ -47,6 +52,7 @@ BEGIN
             completed_at = v_now,
             waiting_for = NULL
         WHERE w.ctid = ANY (v_overdue)
+            AND w.workflow_id <> ALL (v_blocked)
         RETURNING w.workflow_id
     )
 
@@ -83,9 +89,11 @@ BEGIN
         PERFORM lockstep._ring_doorbell(v_queues);
     END IF;
 
-    promoted_count := cardinality(v_due) + cardinality(v_overdue);
+    promoted_count := cardinality(v_due) + cardinality(v_overdue) - cardinality(v_blocked);
 
-    IF greatest(cardinality(v_due), cardinality(v_overdue)) = promote_due_workflows.max_count THEN
+    IF cardinality(v_due) = promote_due_workflows.max_count
+        OR (cardinality(v_overdue) = promote_due_workflows.max_count AND v_blocked = '{}')
+    THEN
         next_due_in := 0;
         RETURN;
     END IF;

@@ -9,7 +9,8 @@
 -- First the lease is ended for good: -infinity, under FOR UPDATE, which no
 -- write of the executor survives (_hold_executor). Its workflows follow; one
 -- that a client holds locked is skipped and found again by a later call, as the
--- executor row goes only when it holds nothing. Lock order: executor rows, then
+-- executor row goes only when it holds nothing, and so is one that goes to the dead
+-- letter while the row of who waits for it is locked. Lock order: executor rows, then
 -- workflow rows, skipping locked ones of both.
 CREATE OR REPLACE FUNCTION lockstep.recover_workflows(
     OUT recovered_count int,
@@ -25,7 +26,9 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_dead text[];
     v_queues text[];
+    v_held text[];
     v_given_up text[];
+    v_blocked text[];
 BEGIN
     v_dead := ARRAY(
         SELECT e.executor_id
@@ -40,15 +43,21 @@ BEGIN
         WHERE e.executor_id = ANY (v_dead)
             AND e.expires_at > '-infinity';
 
-        WITH held AS MATERIALIZED (
-            SELECT w.workflow_id
+        SELECT
+            array_agg(h.workflow_id),
+            coalesce(array_agg(h.workflow_id) FILTER (WHERE h.is_last_attempt), '{}')
+        INTO v_held, v_given_up
+        FROM (
+            SELECT w.workflow_id, w.attempts >= w.max_attempts AS is_last_attempt
             FROM lockstep.workflow_status AS w
             WHERE w.status = 'PENDING'
                 AND w.executor_id = ANY (v_dead)
             FOR NO KEY UPDATE SKIP LOCKED
-        ),
+        ) AS h;
 
-        recovered AS (
+        v_blocked := lockstep._awaited_by_held(v_given_up);
+
+        WITH recovered AS (
             UPDATE lockstep.workflow_status AS w
             SET
                 status = CASE
@@ -71,8 +80,9 @@ BEGIN
                     ELSE v_now
                 END,
                 executor_id = CASE WHEN w.attempts >= w.max_attempts THEN w.executor_id END
-            FROM held AS h
+            FROM unnest(v_held) AS h (workflow_id)
             WHERE w.workflow_id = ANY (ARRAY[h.workflow_id])
+                AND w.workflow_id <> ALL (v_blocked)
             RETURNING w.workflow_id, w.queue_name, w.completed_at IS NOT NULL AS is_given_up
         )
 
