@@ -10,6 +10,8 @@ AS $$
     DELETE FROM lockstep.operation_outputs;
     DELETE FROM lockstep.notifications;
     DELETE FROM lockstep.workflow_events;
+    DELETE FROM lockstep.workflow_streams;
+    DELETE FROM lockstep.waiter;
     DELETE FROM lockstep.queue;
     DELETE FROM lockstep.executor;
 
@@ -53,6 +55,28 @@ LANGUAGE sql
 AS $$
     INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, status, waiting_for)
     VALUES (p_workflow_id, 'greet', 'q', 'WAITING', ARRAY['message:']);
+$$;
+
+-- Has a workflow wait for the end of others.
+CREATE FUNCTION fixture.await(p_workflow_id text, VARIADIC p_awaited_ids text[])
+RETURNS void
+LANGUAGE sql
+AS $$
+    INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, status, waiting_for, started_at)
+    SELECT p_workflow_id, 'greet', 'q', 'WAITING', array_agg('workflow:' || a.id), now()
+    FROM unnest(p_awaited_ids) AS a (id);
+
+    INSERT INTO lockstep.waiter (awaited_id, is_client, waiter)
+    SELECT a.id, false, p_workflow_id
+    FROM unnest(p_awaited_ids) AS a (id);
+$$;
+
+-- Makes workflows the children of another.
+CREATE FUNCTION fixture.adopt(p_parent_id text, VARIADIC p_child_ids text[])
+RETURNS void
+LANGUAGE sql
+AS $$
+    UPDATE lockstep.workflow_status SET parent_workflow_id = p_parent_id WHERE workflow_id = ANY (p_child_ids);
 $$;
 
 -- Changes of the first attempt of workflows.
@@ -99,6 +123,61 @@ LANGUAGE sql
 AS $$
     SELECT jsonb_agg(jsonb_build_object('workflow_id', w.id, 'attempt', 1, 'output', 'done'))
     FROM unnest(p_workflow_ids) AS w (id);
+$$;
+
+CREATE FUNCTION fixture.failures(VARIADIC p_workflow_ids text[])
+RETURNS jsonb
+LANGUAGE sql
+AS $$
+    SELECT jsonb_agg(jsonb_build_object(
+        'workflow_id', w.id, 'attempt', 1, 'error', '{"type": "E", "message": "m"}'::jsonb,
+        'retries', '{"max_attempts": 2, "delay": 3600}'::jsonb
+    ))
+    FROM unnest(p_workflow_ids) AS w (id);
+$$;
+
+CREATE FUNCTION fixture.children(p_parent_id text, VARIADIC p_child_ids text[])
+RETURNS jsonb
+LANGUAGE sql
+AS $$
+    SELECT jsonb_agg(jsonb_build_object(
+        'workflow_id', p_parent_id, 'attempt', 1, 'step_id', c.place, 'step_name', 'greet', 'is_awaited', true,
+        'workflow_name', 'greet', 'queue_name', 'q', 'child_id', c.id,
+        'inputs', '{"positionalArgs": [], "namedArgs": {}}'::jsonb
+    ))
+    FROM unnest(p_child_ids) WITH ORDINALITY AS c (id, place);
+$$;
+
+CREATE FUNCTION fixture.events(p_workflow_id text, p_key text)
+RETURNS jsonb
+LANGUAGE sql
+AS $$
+    SELECT jsonb_build_array(jsonb_build_object(
+        'workflow_id', p_workflow_id, 'attempt', 1, 'step_id', 1, 'key', p_key, 'value', 1
+    ));
+$$;
+
+-- A suspension until any of some workflows ends.
+CREATE FUNCTION fixture.awaits(p_workflow_id text, VARIADIC p_awaited_ids text[])
+RETURNS jsonb
+LANGUAGE sql
+AS $$
+    SELECT jsonb_build_array(jsonb_build_object(
+        'workflow_id', p_workflow_id, 'attempt', 1, 'step_ids', ARRAY[1],
+        'awaits', jsonb_agg(jsonb_build_object('awaited_id', a.id))
+    ))
+    FROM unnest(p_awaited_ids) AS a (id);
+$$;
+
+-- A suspension until a workflow sets an event.
+CREATE FUNCTION fixture.event_awaits(p_workflow_id text, p_awaited_id text, p_key text)
+RETURNS jsonb
+LANGUAGE sql
+AS $$
+    SELECT jsonb_build_array(jsonb_build_object(
+        'workflow_id', p_workflow_id, 'attempt', 1, 'step_ids', ARRAY[1],
+        'awaits', jsonb_build_array(jsonb_build_object('awaited_id', p_awaited_id, 'key', p_key))
+    ));
 $$;
 
 CREATE VIEW fixture.workflow AS
