@@ -596,16 +596,68 @@ BEGIN
         RETURN 'ready';
     END IF;
 
+    -- an earlier wait's row is locked as a new one is: who ends the awaited workflow at
+    -- this moment takes it away after this commits, and then finds the row WAITING
     INSERT INTO lockstep.waiter (awaited_id, awaited_what, is_client, waiter)
     SELECT DISTINCT a.awaited_id, coalesce('event:' || a.key, ''), false, p_workflow_id
     FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
-    ON CONFLICT DO NOTHING;
+    ON CONFLICT ON CONSTRAINT waiter_pkey DO UPDATE SET waiter = excluded.waiter;
 
     RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION lockstep._await(text, jsonb) IS
     'Enters a workflow as waiting for others; NULL, or why it cannot wait now.';
+
+-- sql/30_internal/awaited_by_held.sql
+
+-- Tells which workflows cannot end now without a wait: those that somebody waits for whose
+-- row is locked.
+--
+-- For those who end workflows of many and must wait for no client's open transaction.
+-- The caller holds the rows of the workflows, so that nobody begins to wait for their end.
+-- Locks the rows of those who wait, skipping locked ones.
+CREATE FUNCTION lockstep._awaited_by_held(p_workflow_ids text[])
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_waiters constant text[] := ARRAY(
+        SELECT DISTINCT r.waiter
+        FROM lockstep.waiter AS r
+        WHERE r.awaited_id = ANY (p_workflow_ids)
+            AND NOT r.is_client
+    );
+    v_locked text[];
+BEGIN
+    IF v_waiters = '{}' THEN
+        RETURN '{}';
+    END IF;
+
+    v_locked := ARRAY(
+        SELECT w.workflow_id
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = ANY (v_waiters)
+            AND w.status = 'WAITING'
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+
+    RETURN ARRAY(
+        SELECT DISTINCT r.awaited_id
+        FROM lockstep.waiter AS r
+        INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[r.waiter])
+        WHERE r.awaited_id = ANY (p_workflow_ids)
+            AND NOT r.is_client
+            AND w.status = 'WAITING'
+            AND w.workflow_id <> ALL (v_locked)
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._awaited_by_held(text[]) IS
+    'Tells which workflows are waited for by one whose row is locked.';
 
 -- sql/30_internal/caller.sql
 
@@ -1239,7 +1291,9 @@ COMMENT ON FUNCTION lockstep._wake_waiters(text[], text[]) IS
 
 -- Makes waiting workflows claimable.
 --
--- Locks their rows by id, so that two that wake the same ones do not deadlock.
+-- Locks their rows by id, so that two that wake the same ones do not deadlock, and none
+-- but theirs: who stands in the list of waiters from a wait that is over may be running,
+-- and its executor must not wait for who would wake it, nor the other way round.
 CREATE FUNCTION lockstep._wake_workflows(p_workflow_ids text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -1253,6 +1307,7 @@ BEGIN
     PERFORM
     FROM lockstep.workflow_status AS w
     WHERE w.workflow_id = ANY (p_workflow_ids)
+        AND w.status = 'WAITING'
     ORDER BY w.workflow_id
     FOR NO KEY UPDATE;
 
@@ -1995,8 +2050,8 @@ COMMENT ON FUNCTION lockstep.get_workflow(text) IS
 -- there is more to do now, NULL when nothing is scheduled.
 --
 -- A child has its parent's deadline, or an earlier one, so it is overdue by itself.
--- Lock order: workflow rows, skipping locked ones; those are looked at again in
--- a second.
+-- Lock order: workflow rows, skipping locked ones, and overdue ones that somebody waits
+-- for whose row is locked; those are looked at again in a second.
 CREATE FUNCTION lockstep.promote_due_workflows(
     max_count int DEFAULT 1000,
     OUT promoted_count int,
@@ -2014,6 +2069,7 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_due tid[];
     v_overdue tid[];
+    v_blocked text[];
     v_cancelled text[];
     v_queues text[];
 BEGIN
@@ -2027,6 +2083,10 @@ BEGIN
         FOR NO KEY UPDATE SKIP LOCKED
     );
 
+    v_blocked := lockstep._awaited_by_held(
+        ARRAY(SELECT w.workflow_id FROM lockstep.workflow_status AS w WHERE w.ctid = ANY (v_overdue))
+    );
+
     WITH cancelled AS (
         UPDATE lockstep.workflow_status AS w
         SET
@@ -2037,6 +2097,7 @@ BEGIN
             completed_at = v_now,
             waiting_for = NULL
         WHERE w.ctid = ANY (v_overdue)
+            AND w.workflow_id <> ALL (v_blocked)
         RETURNING w.workflow_id
     )
 
@@ -2073,9 +2134,11 @@ BEGIN
         PERFORM lockstep._ring_doorbell(v_queues);
     END IF;
 
-    promoted_count := cardinality(v_due) + cardinality(v_overdue);
+    promoted_count := cardinality(v_due) + cardinality(v_overdue) - cardinality(v_blocked);
 
-    IF greatest(cardinality(v_due), cardinality(v_overdue)) = promote_due_workflows.max_count THEN
+    IF cardinality(v_due) = promote_due_workflows.max_count
+        OR (cardinality(v_overdue) = promote_due_workflows.max_count AND v_blocked = '{}')
+    THEN
         next_due_in := 0;
         RETURN;
     END IF;
@@ -2403,7 +2466,8 @@ COMMENT ON FUNCTION lockstep.heartbeat(text, boolean, boolean) IS
 -- First the lease is ended for good: -infinity, under FOR UPDATE, which no
 -- write of the executor survives (_hold_executor). Its workflows follow; one
 -- that a client holds locked is skipped and found again by a later call, as the
--- executor row goes only when it holds nothing. Lock order: executor rows, then
+-- executor row goes only when it holds nothing, and so is one that goes to the dead
+-- letter while the row of who waits for it is locked. Lock order: executor rows, then
 -- workflow rows, skipping locked ones of both.
 CREATE FUNCTION lockstep.recover_workflows(
     OUT recovered_count int,
@@ -2419,7 +2483,9 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_dead text[];
     v_queues text[];
+    v_held text[];
     v_given_up text[];
+    v_blocked text[];
 BEGIN
     v_dead := ARRAY(
         SELECT e.executor_id
@@ -2434,15 +2500,21 @@ BEGIN
         WHERE e.executor_id = ANY (v_dead)
             AND e.expires_at > '-infinity';
 
-        WITH held AS MATERIALIZED (
-            SELECT w.workflow_id
+        SELECT
+            array_agg(h.workflow_id),
+            coalesce(array_agg(h.workflow_id) FILTER (WHERE h.is_last_attempt), '{}')
+        INTO v_held, v_given_up
+        FROM (
+            SELECT w.workflow_id, w.attempts >= w.max_attempts AS is_last_attempt
             FROM lockstep.workflow_status AS w
             WHERE w.status = 'PENDING'
                 AND w.executor_id = ANY (v_dead)
             FOR NO KEY UPDATE SKIP LOCKED
-        ),
+        ) AS h;
 
-        recovered AS (
+        v_blocked := lockstep._awaited_by_held(v_given_up);
+
+        WITH recovered AS (
             UPDATE lockstep.workflow_status AS w
             SET
                 status = CASE
@@ -2465,8 +2537,9 @@ BEGIN
                     ELSE v_now
                 END,
                 executor_id = CASE WHEN w.attempts >= w.max_attempts THEN w.executor_id END
-            FROM held AS h
+            FROM unnest(v_held) AS h (workflow_id)
             WHERE w.workflow_id = ANY (ARRAY[h.workflow_id])
+                AND w.workflow_id <> ALL (v_blocked)
             RETURNING w.workflow_id, w.queue_name, w.completed_at IS NOT NULL AS is_given_up
         )
 
@@ -2776,10 +2849,9 @@ BEGIN
         c.workflow_id, c.step_id,
         CASE
             WHEN NOT c.is_held THEN 'lost'
-            WHEN s.workflow_id IS NULL THEN 'unknown'
-            WHEN s.completed_at IS NULL THEN 'waiting'
-            WHEN s.attempts > 0 THEN 'ended'
-            ELSE 'timed_out'
+            WHEN s.completed_at IS NOT NULL THEN CASE WHEN s.attempts > 0 THEN 'ended' ELSE 'timed_out' END
+            WHEN NOT c.is_known THEN 'unknown'
+            ELSE 'waiting'
         END,
         s.output, s.error,
         CASE
@@ -2932,7 +3004,9 @@ COMMENT ON FUNCTION lockstep.record_step(text, text, int, int, text, jsonb, int,
 --
 -- Lock order: the executor row (FOR KEY SHARE). The workflow rows are read, not
 -- locked: the executor's lease keeps takeovers out, and a cancellation that
--- commits at the same moment is met at the next step.
+-- commits at the same moment is met at the next step. Not so where an undo step is
+-- registered: the cancellation must come before, and the record fails, or after, and
+-- find what to undo (_enqueue_compensations()). There the rows are locked FOR SHARE.
 CREATE FUNCTION lockstep.record_steps(executor_id text, steps jsonb)
 RETURNS SETOF text
 LANGUAGE plpgsql
@@ -2946,6 +3020,20 @@ DECLARE
     v_recorded_count int;
 BEGIN
     PERFORM lockstep._hold_executor(record_steps.executor_id);
+
+    IF record_steps.steps @> '[{"step_name": "compensate"}]' THEN
+        PERFORM
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = ANY (
+            ARRAY(
+                SELECT s.workflow_id
+                FROM jsonb_to_recordset(record_steps.steps) AS s (workflow_id text, step_name text)
+                WHERE s.step_name = 'compensate'
+            )
+        )
+        ORDER BY w.workflow_id
+        FOR SHARE;
+    END IF;
 
     INSERT INTO lockstep.operation_outputs AS o (
         workflow_id, step_id, step_name, output, error, attempts, started_at, completed_at
