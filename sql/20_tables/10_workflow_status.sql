@@ -86,9 +86,10 @@ CREATE INDEX workflow_status_claim_idx
 ON lockstep.workflow_status (queue_name, priority, available_at)
 WHERE status = 'ENQUEUED';
 
--- recover_workflows() finds what a dead executor held; queue limits count what runs
+-- recover_workflows() finds what a dead executor held; queue limits count what runs;
+-- list_workflows() lists it
 CREATE INDEX workflow_status_executor_idx
-ON lockstep.workflow_status (executor_id)
+ON lockstep.workflow_status (executor_id, created_at DESC)
 WHERE status = 'PENDING';
 
 -- promote_due_workflows() finds sleepers and timeouts that fell due
@@ -103,8 +104,33 @@ WHERE deadline_at IS NOT NULL AND completed_at IS NULL;
 
 -- a cancellation reaches a workflow's children, and list_workflows() lists them
 CREATE INDEX workflow_status_parent_idx
-ON lockstep.workflow_status (parent_workflow_id)
+ON lockstep.workflow_status (parent_workflow_id, created_at DESC)
 WHERE parent_workflow_id IS NOT NULL;
+
+-- list_workflows() merges the newest of each status, queue and name; purge_workflows()
+-- finds the old. A running workflow has no entry, so its claim adds none. The predicate is
+-- written so that no other query's condition implies it (_newest_workflows()).
+CREATE INDEX workflow_status_list_idx
+ON lockstep.workflow_status (status, queue_name, workflow_name, created_at DESC)
+WHERE (status <> 'PENDING') IS TRUE;
+
+-- list_workflows() finds ids by their beginning: in the primary key where texts are
+-- compared byte by byte, else it takes an index that does so
+DO $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT
+        FROM pg_catalog.pg_database AS d
+        CROSS JOIN LATERAL (SELECT coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') AS provider) AS l
+        WHERE d.datname = current_database()
+            AND (l.provider = 'b' OR (l.provider = 'c' AND d.datcollate IN ('C', 'POSIX')))
+    ) THEN
+        CREATE INDEX workflow_status_prefix_idx
+        ON lockstep.workflow_status (workflow_id text_pattern_ops)
+        WHERE (status <> 'PENDING') IS TRUE;
+    END IF;
+END
+$$;
 
 -- at most one unfinished workflow per queue and deduplication id
 CREATE UNIQUE INDEX workflow_status_deduplication_idx

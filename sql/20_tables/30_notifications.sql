@@ -27,6 +27,11 @@ CREATE INDEX notifications_unconsumed_idx
 ON lockstep.notifications (destination_id, topic, created_at, message_id)
 WHERE consumed_at IS NULL;
 
+-- restart_workflow() and purge_workflows() find what a workflow has received
+CREATE INDEX notifications_consumed_idx
+ON lockstep.notifications (destination_id)
+WHERE consumed_at IS NOT NULL;
+
 -- a key names one message of one workflow: the same key to another workflow is another message
 CREATE UNIQUE INDEX notifications_idempotency_idx
 ON lockstep.notifications (destination_id, idempotency_key)

@@ -124,7 +124,7 @@ BEGIN
                 ),
                 enqueue_workflows.priority, n.deduplication_id, n.queue_partition_key,
                 enqueue_workflows.app_version, coalesce(enqueue_workflows.max_attempts, 50),
-                v_now, v_available_at + n.place * interval '1 us',
+                v_now + n.place * interval '1 us', v_available_at + n.place * interval '1 us',
                 enqueue_workflows.deadline, enqueue_workflows.timeout,
                 lockstep._caller(),
                 enqueue_workflows.headers, enqueue_workflows.retries
