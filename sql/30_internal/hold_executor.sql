@@ -3,13 +3,16 @@
 -- Locks the executor row FOR KEY SHARE: a heartbeat does not wait for it, but
 -- recover_workflows(), which needs the row FOR UPDATE, cannot declare the
 -- executor dead while a write of it is under way. First lock of every
--- function that writes for an executor.
+-- function that writes for an executor. The other lock tells _await_writes() that
+-- a write is under way.
 CREATE OR REPLACE FUNCTION lockstep._hold_executor(p_executor_id text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('writes of ' || p_executor_id, 0));
+
     PERFORM
     FROM lockstep.executor AS e
     WHERE e.executor_id = p_executor_id

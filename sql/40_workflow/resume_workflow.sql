@@ -16,10 +16,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
-    v_rival_id text;
+    v_problem text[];
     r_workflow record;
 BEGIN
-    SELECT w.status, w.queue_name, w.deduplication_id
+    SELECT w.status, w.queue_name
     INTO r_workflow
     FROM lockstep.workflow_status AS w
     WHERE w.workflow_id = resume_workflow.workflow_id
@@ -35,33 +35,10 @@ BEGIN
                   HINT = 'restart_workflow() runs it again from its beginning.';
     END IF;
 
-    SELECT w.workflow_id
-    INTO v_rival_id
-    FROM lockstep.workflow_status AS w
-    WHERE w.parent_workflow_id = resume_workflow.workflow_id
-        AND w.workflow_name = 'lockstep.compensate';
-
-    IF FOUND THEN
-        RAISE EXCEPTION 'workflow "%" was compensated: % cannot become ENQUEUED',
-            resume_workflow.workflow_id, r_workflow.status
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = format('Workflow "%s" undoes its steps.', v_rival_id),
-                  HINT = 'restart_workflow() runs it again from its beginning.';
-    END IF;
-
-    SELECT w.workflow_id
-    INTO v_rival_id
-    FROM lockstep.workflow_status AS w
-    WHERE w.queue_name = r_workflow.queue_name
-        AND w.deduplication_id = r_workflow.deduplication_id
-        AND w.completed_at IS NULL;
-
-    IF FOUND THEN
-        RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
-            r_workflow.queue_name, r_workflow.deduplication_id
-            USING ERRCODE = 'unique_violation',
-                  DETAIL = format('It is workflow "%s".', v_rival_id),
-                  HINT = 'Resume this one when that one has ended.';
+    v_problem := lockstep._rerun_problem(resume_workflow.workflow_id, true);
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[2]
+            USING ERRCODE = v_problem[1], DETAIL = v_problem[3], HINT = v_problem[4];
     END IF;
 
     IF r_workflow.status = 'ERROR' THEN

@@ -6,11 +6,12 @@
 -- WF004 when the step is recorded already (read it with get_step()); each of
 -- them rolls the step's writes back.
 --
--- Takes no lock beside the new row, so a client that stops before its COMMIT
--- does not hold up recovery, and lets the server end the transaction when the
--- COMMIT does not come within five seconds. The primary key closes the race with a successor:
--- of two transactions that record one step, the second waits here for the
--- first and then fails.
+-- Locks the new row, and the workflow row FOR KEY SHARE, which only restart_workflow()
+-- and purge_workflows() wait for or skip: they delete steps, and must not miss one. So a
+-- client that stops before its COMMIT does not hold up recovery, and lets the server
+-- end the transaction when the COMMIT does not come within five seconds. The primary
+-- key closes the race with a successor: of two transactions that record one step, the
+-- second waits here for the first and then fails.
 CREATE OR REPLACE FUNCTION lockstep.record_step(
     executor_id text,
     workflow_id text,
@@ -50,6 +51,7 @@ BEGIN
         AND (w.status, w.executor_id, w.attempts)
         IS NOT DISTINCT FROM ('PENDING', record_step.executor_id, record_step.attempt)
         AND e.expires_at > '-infinity'
+    FOR KEY SHARE OF w
     ON CONFLICT (workflow_id, step_id) DO UPDATE
     SET
         output = excluded.output,
