@@ -38,15 +38,6 @@ BEGIN
         );
         EXIT WHEN v_ids = '{}';
 
-        IF p_change = 'restart' THEN
-            PERFORM lockstep._await_writes(ARRAY(
-                SELECT DISTINCT w.executor_id
-                FROM lockstep.workflow_status AS w
-                WHERE w.workflow_id = ANY (v_ids)
-                    AND w.completed_at > clock_timestamp() - interval '1 min'
-            ));
-        END IF;
-
         FOR v_last_id IN SELECT unnest(v_ids) LOOP
             SELECT w.priority, w.queue_name, w.deduplication_id, lockstep._is_cancelled_here(w) AS is_cancelled_here
             INTO r_workflow

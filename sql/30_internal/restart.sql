@@ -1,7 +1,7 @@
 -- Does what restart_workflow() says to a workflow that may be restarted.
 --
--- The caller holds the workflow's row FOR UPDATE. Lock order: then its messages, steps,
--- events and streams.
+-- The caller holds the workflow's row FOR UPDATE. Waits for writes that are under way
+-- (_await_writes()), then locks its messages, steps, events and streams.
 CREATE OR REPLACE FUNCTION lockstep._restart(p_workflow_id text)
 RETURNS void
 LANGUAGE plpgsql
@@ -13,6 +13,8 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_queue_name text;
 BEGIN
+    PERFORM lockstep._await_writes(ARRAY[p_workflow_id]);
+
     UPDATE lockstep.notifications AS n
     SET consumed_at = NULL, consumed_by_step = NULL
     WHERE n.destination_id = p_workflow_id

@@ -7,9 +7,9 @@
 --
 -- workflow_status_list_idx leads to them: of each status, queue and name the oldest first,
 -- by the time they were enqueued, so that of those which ran for longer than the interval
--- more are looked at. Lock order: workflow rows, skipping locked ones, FOR UPDATE, which
--- record_step() in an open transaction keeps; what ended within the last minute only
--- after the writes of its executor have ended (_await_writes()). So no step is left.
+-- more are looked at. Locks workflow rows FOR UPDATE, skipping locked ones, among them those
+-- that record_step() in an open transaction holds (FOR KEY SHARE), and then waits for the
+-- other writes of the executors that ran them (_await_writes()). So no step is left.
 CREATE OR REPLACE FUNCTION lockstep.purge_workflows(older_than interval, max_count int DEFAULT 1000)
 RETURNS int
 LANGUAGE plpgsql
@@ -31,10 +31,6 @@ BEGIN
                   HINT = 'Pass how long workflows are kept after they ended, as interval ''30 days''.';
     END IF;
     PERFORM lockstep._checked_filter('{}', purge_workflows.max_count);
-
-    IF purge_workflows.older_than < interval '1 min' THEN
-        PERFORM lockstep._await_writes(ARRAY(SELECT e.executor_id FROM lockstep.executor AS e));
-    END IF;
 
     FOR r_kind IN
         WITH RECURSIVE kind AS (
@@ -86,6 +82,8 @@ BEGIN
         );
         EXIT WHEN cardinality(v_ids) = purge_workflows.max_count;
     END LOOP;
+
+    PERFORM lockstep._await_writes(v_ids);
 
     -- a workflow that stopped waiting may have left its entry with what it waited for
     DELETE FROM lockstep.waiter AS e

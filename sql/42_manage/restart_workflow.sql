@@ -11,9 +11,9 @@
 -- Refuses with 55000 a workflow that has not ended, or whose compensation has not; with
 -- 23505 one whose deduplication id is taken.
 --
--- Lock order: the workflow row FOR UPDATE, which waits for record_step() (FOR KEY
--- SHARE), after the other writes of its executor have ended (_await_writes()). So no
--- step of the old run appears after the steps were deleted.
+-- Locks the workflow row FOR UPDATE, which waits for record_step() (FOR KEY SHARE), and
+-- then waits for the other writes of its executor (_await_writes()). So no step of the old
+-- run appears after the steps were deleted.
 CREATE OR REPLACE FUNCTION lockstep.restart_workflow(workflow_id text)
 RETURNS void
 LANGUAGE plpgsql
@@ -24,13 +24,6 @@ DECLARE
     v_problem text[];
     r_workflow record;
 BEGIN
-    PERFORM lockstep._await_writes(ARRAY(
-        SELECT w.executor_id
-        FROM lockstep.workflow_status AS w
-        WHERE w.workflow_id = restart_workflow.workflow_id
-            AND w.completed_at IS NOT NULL
-    ));
-
     SELECT w.status, w.completed_at, lockstep._is_cancelled_here(w) AS is_cancelled_here
     INTO r_workflow
     FROM lockstep.workflow_status AS w
