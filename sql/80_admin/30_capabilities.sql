@@ -17,6 +17,8 @@ BEGIN ATOMIC
             ('client', 'get_event'),
             ('client', 'get_workflow'),
             ('client', 'read_stream'),
+            ('client', 'watch_workflows'),
+            ('client', 'check_watches'),
             ('client', 'version'),
             ('worker', 'register_executor'),
             ('worker', 'unregister_executor'),

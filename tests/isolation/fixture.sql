@@ -184,3 +184,31 @@ CREATE VIEW fixture.workflow AS
 SELECT w.workflow_id, w.status, w.attempts, w.executor_id
 FROM lockstep.workflow_status AS w
 ORDER BY w.workflow_id;
+
+-- What a client watches: the end of a workflow, or an event and a stream of it.
+CREATE FUNCTION fixture.watch(p_workflow_id text)
+RETURNS jsonb
+LANGUAGE sql
+AS $$
+    SELECT jsonb_build_array(jsonb_build_object('workflow_id', p_workflow_id));
+$$;
+
+CREATE FUNCTION fixture.watch_values(p_workflow_id text)
+RETURNS jsonb
+LANGUAGE sql
+AS $$
+    SELECT jsonb_build_array(
+        jsonb_build_object('workflow_id', p_workflow_id, 'event_key', 'k'),
+        jsonb_build_object('workflow_id', p_workflow_id, 'stream_key', 'k', 'from_offset', 0)
+    );
+$$;
+
+-- What step p_step_id of a workflow publishes.
+CREATE FUNCTION fixture.value(p_workflow_id text, p_step_id int)
+RETURNS jsonb
+LANGUAGE sql
+AS $$
+    SELECT jsonb_build_array(jsonb_build_object(
+        'workflow_id', p_workflow_id, 'attempt', 1, 'step_id', p_step_id, 'key', 'k', 'value', p_step_id
+    ));
+$$;
