@@ -20,16 +20,20 @@ BANNER = "# Generated from _async_client.py by tools/generate_sync.py. Do not ed
 REPLACEMENTS = {
     "AsyncClient": "Client",
     "AsyncConnection": "Connection",
+    "AsyncWatcher": "Watcher",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
 }
 PHRASES = {
     "asyncio.Lock": "threading.Lock",
     "asyncio.sleep": "time.sleep",
-    "import asyncio\nimport time\n": "import threading\nimport time\n",
+    "import asyncio\nimport copy\nimport time\n": "import copy\nimport threading\nimport time\n",
+    "from ._watcher import": "from ._watcher_thread import",
     ">>> async with": ">>> with",
+    ">>> async for": ">>> for",
     "= await client": "= client",
     "await client.": "client.",
+    "await conn.": "conn.",
 }
 
 
@@ -41,13 +45,16 @@ def generate() -> str:
     text = text.replace("AsyncClient", "Client").replace("AsyncConnection", "Connection")
     for old, new in PHRASES.items():
         text = text.replace(old, new)
-    return subprocess.run(
-        [sys.executable, "-m", "ruff", "format", "--config", str(CONFIG), "-"],
-        input=BANNER + text,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    text = BANNER + text
+    for command in (["check", "--quiet", "--select", "I", "--fix"], ["format"]):
+        text = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--config", str(CONFIG), "-"],
+            input=text,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    return text
 
 
 def main() -> int:

@@ -33,6 +33,7 @@ from ._errors import (
     WorkflowNotFound,
     WrongState,
 )
+from ._options import ConfiguredWorkflow
 from ._own_transaction import Checkpoint, checkpoint
 from ._poll import poll
 from ._primitives import (
@@ -58,6 +59,7 @@ __all__ = [
     "BlockingCall",
     "Checkpoint",
     "Client",
+    "ConfiguredWorkflow",
     "DuplicateWorkflow",
     "InvalidArgument",
     "InvalidInput",

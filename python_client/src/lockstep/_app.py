@@ -6,13 +6,14 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from . import _own_transaction, _transaction
 from ._children import call_child
 from ._codec import ArgumentCodec, ReturnCodec
+from ._options import ConfiguredWorkflow
 from ._retry import NO_RETRY, Retry
 from ._run import Run
 from ._scope import Branch, Scope, StepCall, current_scope
@@ -86,6 +87,50 @@ class WorkflowFunction(_Named[P, R]):
     def is_retried(self, error: BaseException) -> bool:
         """Tell whether a failure is of a kind that may be tried again."""
         return isinstance(error, Exception if self.retry is None else self.retry.retry_on)
+
+    def options(
+        self,
+        *,
+        queue_name: str | None = None,
+        workflow_id: str | None = None,
+        deduplication_id: str | None = None,
+        on_duplicate: str = "raise",
+        priority: int = 0,
+        queue_partition_key: str | None = None,
+        delay: timedelta | None = None,
+        run_at: datetime | None = None,
+        timeout: timedelta | None = None,
+        deadline: datetime | None = None,
+        max_attempts: int | None = None,
+        app_version: str | None = None,
+        headers: Mapping[str, Any] | None = None,
+        retries: Retry | Mapping[str, Any] | None = None,
+    ) -> ConfiguredWorkflow[P, R]:
+        """
+        Return the workflow with options for enqueueing it; nothing is checked before that.
+
+        >>> later = fulfil.options(delay=timedelta(hours=1), priority=5)    # doctest: +SKIP
+        >>> client.enqueue(later, 42)                                       # doctest: +SKIP
+
+        ``retries`` is a Retry or a mapping of its fields, durations in seconds.
+        """
+        return ConfiguredWorkflow(
+            self,
+            queue_name=queue_name,
+            workflow_id=workflow_id,
+            deduplication_id=deduplication_id,
+            on_duplicate=on_duplicate,
+            priority=priority,
+            queue_partition_key=queue_partition_key,
+            delay=delay,
+            run_at=run_at,
+            timeout=timeout,
+            deadline=deadline,
+            max_attempts=max_attempts,
+            app_version=app_version,
+            headers=headers,
+            retries=retries,
+        )
 
     async def call_in(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function as part of a run: on the event loop, or on a thread."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +13,7 @@ from pydantic_core import from_json
 from ._app import WorkflowFunction
 from ._codec import encode
 from ._errors import WorkflowCancelled, WorkflowFailed
+from ._options import OPTION_NAMES, ConfiguredWorkflow, retry_policy
 
 T = TypeVar("T")
 
@@ -53,15 +55,54 @@ class WorkflowInfo:
 
     def result(self) -> Any:
         """Return the output of a workflow that ended, or raise why it has none."""
-        if self.status == "SUCCESS":
-            return self.output
-        error = self.error or {"type": "", "message": ""}
-        if self.status == "CANCELLED":
-            raise WorkflowCancelled(
-                f'workflow "{self.workflow_id}" was cancelled'
-                + (f": {error['message']}" if error["message"] else "")
-            )
-        raise WorkflowFailed(self.workflow_id, self.status, error["type"], error["message"])
+        return result_of(self.workflow_id, self.status, self.output, self.error)
+
+
+def result_of(
+    workflow_id: str, status: str | None, output: Any, error: dict[str, Any] | None
+) -> Any:
+    """Return the output of a workflow that ended, or raise why it has none."""
+    if status == "SUCCESS":
+        return output
+    error = error or {"type": "", "message": ""}
+    if status == "CANCELLED":
+        raise WorkflowCancelled(
+            f'workflow "{workflow_id}" was cancelled'
+            + (f": {error['message']}" if error["message"] else "")
+        )
+    raise WorkflowFailed(workflow_id, str(status), error["type"], error["message"])
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is waited for: the end of a workflow, an event of it, or values of a stream."""
+
+    workflow_id: str
+    event_key: str | None = None
+    stream_key: str | None = None
+    from_offset: int = 0
+
+    def document(self) -> str:
+        """Return the watch as the JSON that ``watch_workflows()`` takes."""
+        return encode(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What has come: outcome as ``check_watches()`` says it; output and error are JSON texts."""
+
+    outcome: str
+    status: str | None
+    output: str | None
+    error: str | None
+
+    def result(self, workflow_id: str) -> Any:
+        """Return the output of the workflow that ended, or raise why it has none."""
+        return result_of(workflow_id, self.status, _json(self.output), _json(self.error))
+
+    def value(self) -> Any:
+        """Return the value of the event that is set."""
+        return _json(self.output)
 
 
 def _first(row: Sequence[Any]) -> Any:
@@ -73,26 +114,52 @@ def _json(text: str | None) -> Any:
 
 
 def enqueue_workflow(
+    workflow: WorkflowFunction[..., Any] | ConfiguredWorkflow[..., Any] | str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Call[str]:
+    """
+    Enqueue a workflow, named or given as the decorated function.
+
+    Of ``kwargs``, the names of options are options, unless a function that is given has a
+    parameter of that name, or its options are configured: then they are its arguments.
+    """
+    named_args = dict(kwargs)
+    if isinstance(workflow, ConfiguredWorkflow):
+        options = workflow.given()
+        workflow = workflow.workflow
+    else:
+        own: Collection[str] = ()
+        if isinstance(workflow, WorkflowFunction):
+            own = inspect.signature(workflow.function).parameters
+        names = [name for name in OPTION_NAMES if name in kwargs and name not in own]
+        options = {name: named_args.pop(name) for name in names}
+        if "named_args" not in own:
+            named_args.update(named_args.pop("named_args", None) or {})
+    return _enqueue_workflow(workflow, args, named_args, options)
+
+
+def _enqueue_workflow(
     workflow: WorkflowFunction[..., Any] | str,
     args: Sequence[Any],
     named_args: Mapping[str, Any],
-    queue_name: str | None,
-    **options: Any,
+    options: Mapping[str, Any],
 ) -> Call[str]:
-    """Enqueue a workflow, named or given as the decorated function."""
+    given = {name: value for name, value in options.items() if value is not None}
+    queue_name = given.pop("queue_name", None)
     if isinstance(workflow, WorkflowFunction):
         workflow_name = workflow.name
         queue_name = queue_name or workflow.queue_name
     else:
         workflow_name = workflow
-    given = {name: value for name, value in options.items() if value is not None}
+    if "retries" in given:
+        given["retries"] = encode(retry_policy(given["retries"]))
     if "headers" in given:
         given["headers"] = encode(given["headers"])
-    names = "".join(f", {name} => %s" for name in given)
+    casts = {"headers": "::jsonb", "retries": "::jsonb"}
+    names = "".join(f", {name} => %s{casts.get(name, '')}" for name in given)
     return Call(
-        f"SELECT lockstep.enqueue_workflow(%s, %s, %s::jsonb, %s::jsonb{names})".replace(
-            "headers => %s", "headers => %s::jsonb"
-        ),
+        f"SELECT lockstep.enqueue_workflow(%s, %s, %s::jsonb, %s::jsonb{names})",
         (
             workflow_name,
             queue_name or "default",
@@ -124,6 +191,38 @@ def get_event(workflow_id: str, key: str) -> Call[Any]:
     )
 
 
+STREAM_PORTION = 1000
+"""Values of a stream that are read at once."""
+
+
+def read_stream(workflow_id: str, key: str, from_offset: int) -> Call[tuple[int, bool, str | None]]:
+    """Read values of a stream: offset, whether it closes the stream, and value as JSON text."""
+    return Call(
+        "SELECT value_offset, is_end, value::text FROM lockstep.read_stream(%s, %s, %s, %s)",
+        (workflow_id, key, from_offset, STREAM_PORTION),
+        lambda row: (row[0], row[1], row[2]),
+    )
+
+
+def check_watches(documents: Sequence[str], tells_busy: bool) -> Call[tuple[int, Finding]]:
+    """Look for what is waited for: the place of the watch, counted from 0, and what has come."""
+    return Call(
+        "SELECT place, outcome, status, output::text, error::text"
+        " FROM lockstep.check_watches(%s::jsonb, %s)",
+        (f"[{','.join(documents)}]", tells_busy),
+        lambda row: (row[0] - 1, Finding(*row[1:])),
+    )
+
+
+def watch_workflows(channel: str, documents: Sequence[str], given_up: Sequence[str]) -> Call[None]:
+    """Be notified on a channel of what is waited for, and not of what is given up."""
+    return Call(
+        "SELECT lockstep.watch_workflows(%s, %s::jsonb, %s::jsonb)",
+        (channel, f"[{','.join(documents)}]", f"[{','.join(given_up)}]"),
+        lambda row: None,
+    )
+
+
 def get_workflow(workflow_id: str) -> Call[WorkflowInfo]:
     """Read a workflow."""
     return Call(
@@ -146,18 +245,18 @@ def resume_workflow(workflow_id: str) -> Call[bool]:
     return Call("SELECT lockstep.resume_workflow(%s)", (workflow_id,), _first)
 
 
-RESULT_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Growing pauses, in seconds, between two looks at a workflow whose result is awaited."""
+LOOK_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Growing pauses, in seconds, between looks for what does not notify; the last one repeats."""
 
 
 def pause_before(look: int, ends_at: float | None, now: float) -> float | None:
     """Return the pause before a look (counted from 1), None when there is no time for it."""
-    pause = RESULT_PAUSES[min(look, len(RESULT_PAUSES)) - 1]
+    pause = LOOK_PAUSES[min(look, len(LOOK_PAUSES)) - 1]
     if ends_at is None:
         return pause
     return None if now >= ends_at else min(pause, ends_at - now)
 
 
-def seconds(duration: timedelta | None) -> float | None:
-    """Return a duration in seconds."""
-    return None if duration is None else duration.total_seconds()
+def moment(duration: timedelta | None, now: float) -> float | None:
+    """Return when a duration that begins now is over."""
+    return None if duration is None else now + duration.total_seconds()

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 import psycopg
 from psycopg import Connection
@@ -16,10 +17,15 @@ from psycopg.rows import tuple_row
 
 from . import _calls
 from ._app import WorkflowFunction
-from ._calls import Call, WorkflowInfo
+from ._calls import Call, Finding, Watch, WorkflowInfo
+from ._codec import decode_json
 from ._dsn import resolve_dsn
-from ._errors import ResultTimeout, WorkflowNotFound, translate
+from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound, translate
+from ._options import ConfiguredWorkflow
+from ._retry import Retry
+from ._watcher_thread import Watcher
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -35,7 +41,8 @@ class Client:
     ``LOCKSTEP_DATABASE_URL``, ``DATABASE_URL`` or libpq's own ``PG*`` variables.
 
     Every method also accepts ``conn``, the caller's own psycopg connection: the call is
-    then part of the caller's transaction and takes effect when that commits.
+    then part of the caller's transaction and takes effect when that commits. ``using(conn)``
+    does so for all calls.
 
     Errors are subclasses of LockstepError where Lockstep refuses something, and
     psycopg.Error otherwise.
@@ -45,6 +52,8 @@ class Client:
         self._dsn = resolve_dsn(dsn)
         self._connection: Connection[Any] | None = None
         self._connecting = threading.Lock()
+        self._watcher = Watcher(self._dsn)
+        self._bound: Connection[Any] | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -58,13 +67,45 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; the next call opens a new one."""
-        if self._connection is not None:
-            self._connection.close()
+        """Close the connections; the next call opens new ones."""
+        if self._bound is None:
+            self._watcher.close()
+            if self._connection is not None:
+                self._connection.close()
 
+    def using(self, conn: Connection[Any]) -> Client:
+        """
+        Return a client whose every call is part of what your own connection does.
+
+        >>> with pool.connection() as conn, conn.transaction():    # doctest: +SKIP
+        ...     conn.execute("INSERT INTO orders VALUES (42)")
+        ...     client.using(conn).enqueue(fulfil_order, 42)
+        """
+        client = copy.copy(self)
+        client._bound = conn
+        return client
+
+    @overload
     def enqueue(
         self,
-        workflow: WorkflowFunction[..., Any] | str,
+        workflow: WorkflowFunction[P, Any] | ConfiguredWorkflow[P, Any],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> str: ...
+    @overload
+    def enqueue(
+        self,
+        workflow: WorkflowFunction[..., Any] | ConfiguredWorkflow[..., Any],
+        /,
+        *args: Any,
+        conn: Connection[Any] | None,
+        **kwargs: Any,
+    ) -> str: ...
+    @overload
+    def enqueue(
+        self,
+        workflow: str,
         /,
         *args: Any,
         named_args: Mapping[str, Any] | None = None,
@@ -81,43 +122,39 @@ class Client:
         max_attempts: int | None = None,
         app_version: str | None = None,
         headers: Mapping[str, Any] | None = None,
+        retries: Retry | Mapping[str, Any] | None = None,
         conn: Connection[Any] | None = None,
+        **kwargs: Any,
+    ) -> str: ...
+    def enqueue(
+        self,
+        workflow: WorkflowFunction[..., Any] | ConfiguredWorkflow[..., Any] | str,
+        /,
+        *args: Any,
         **kwargs: Any,
     ) -> str:
         """
         Enqueue a workflow and return its id.
 
-        ``args`` and ``kwargs`` are the workflow's arguments; ``named_args`` takes those
-        whose names are taken by a parameter of this method. The queue is the workflow's
-        own unless given, and "default" for a workflow named by a string.
+        ``args`` and ``kwargs`` are the workflow's arguments, which a type checker compares
+        with its signature; ``workflow.options()`` has the options, such as a delay.
+        ``conn`` turns that check off, ``client.using(conn).enqueue()`` does not.
+
+        A workflow named by a string takes its options as keywords, and in ``named_args``
+        arguments that have an option's name; it goes to queue "default" unless told
+        otherwise. A function takes options as keywords too, if it has no parameter of
+        that name, but type checkers do not know.
 
         Raises DuplicateWorkflow if ``workflow_id`` belongs to another workflow or queue, or
         if an unfinished workflow has the ``deduplication_id`` (unless ``on_duplicate`` is
         "return"); InvalidArgument for a bad argument; Unserializable for arguments that
         are no JSON.
 
-        >>> client.enqueue(fulfil_order, 42, workflow_id="order-42")  # doctest: +SKIP
+        >>> client.enqueue(fulfil_order.options(workflow_id="order-42"), 42)  # doctest: +SKIP
         'order-42'
         """
-        call = _calls.enqueue_workflow(
-            workflow,
-            args,
-            {**kwargs, **(named_args or {})},
-            queue_name,
-            workflow_id=workflow_id,
-            deduplication_id=deduplication_id,
-            on_duplicate=on_duplicate,
-            priority=priority,
-            queue_partition_key=queue_partition_key,
-            delay=delay,
-            run_at=run_at,
-            timeout=timeout,
-            deadline=deadline,
-            max_attempts=max_attempts,
-            app_version=app_version,
-            headers=headers,
-        )
-        return self._execute(call, conn)
+        conn = kwargs.pop("conn", None)
+        return self._execute(_calls.enqueue_workflow(workflow, args, kwargs), conn)
 
     def send(
         self,
@@ -137,9 +174,63 @@ class Client:
         call = _calls.send_message(destination_id, message, topic, idempotency_key)
         return self._execute(call, conn)
 
-    def get_event(self, workflow_id: str, key: str, *, conn: Connection[Any] | None = None) -> Any:
-        """Return the value that a workflow published last under a key; None before that."""
-        return self._execute(_calls.get_event(workflow_id, key), conn)
+    def get_event(
+        self,
+        workflow_id: str,
+        key: str,
+        *,
+        timeout: timedelta | None = None,
+        conn: Connection[Any] | None = None,
+    ) -> Any:
+        """
+        Return the value that a workflow published last under a key; None before that.
+
+        With a ``timeout``, wait until there is one; raises WaitTimeout if it does not come
+        in time, and at once if the workflow has ended without it. Raises WorkflowNotFound.
+        """
+        if timeout is None:
+            return self._execute(_calls.get_event(workflow_id, key), conn)
+        watch = Watch(workflow_id, event_key=key)
+        ends_at = _calls.moment(timeout, time.monotonic())
+        finding = self._find(watch, ends_at, conn)
+        if finding is None:
+            raise WaitTimeout(f'workflow "{workflow_id}" set no event "{key}" in {timeout}')
+        if finding.outcome == "ended":
+            raise WaitTimeout(
+                f'workflow "{workflow_id}" ended in {finding.status} without an event "{key}"'
+            )
+        return finding.value()
+
+    def read_stream(
+        self,
+        workflow_id: str,
+        key: str,
+        *,
+        from_offset: int = 0,
+        conn: Connection[Any] | None = None,
+    ) -> Iterator[Any]:
+        """
+        Yield the values of a stream of a workflow as they come.
+
+        Ends when the stream is closed, or the workflow has ended and all is read. The first
+        value of a stream has the offset 0, the next one 1. Raises WorkflowNotFound.
+
+        >>> for token in client.read_stream(workflow_id, "tokens"):    # doctest: +SKIP
+        ...     print(token)
+        """
+        while True:
+            call = _calls.read_stream(workflow_id, key, from_offset)
+            values = self._fetch(call, conn)
+            for offset, is_end, text in values:
+                if is_end:
+                    return
+                from_offset = offset + 1
+                yield decode_json(text)
+            if len(values) < _calls.STREAM_PORTION:
+                watch = Watch(workflow_id, stream_key=key, from_offset=from_offset)
+                finding = self._find(watch, None, conn)
+                if finding is not None and finding.outcome == "ended":
+                    return
 
     def get(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> WorkflowInfo:
         """Return a workflow as the database has it; raise WorkflowNotFound."""
@@ -149,31 +240,62 @@ class Client:
         """Return a workflow's status, such as "PENDING"; raise WorkflowNotFound."""
         return (self.get(workflow_id, conn=conn)).status
 
+    @overload
     def result(
         self,
         workflow_id: str,
         *,
+        workflow: WorkflowFunction[..., Coroutine[Any, Any, T]],
+        timeout: timedelta | None = None,
+        conn: Connection[Any] | None = None,
+    ) -> T: ...
+    @overload
+    def result(
+        self,
+        workflow_id: str,
+        *,
+        workflow: WorkflowFunction[..., T],
+        timeout: timedelta | None = None,
+        conn: Connection[Any] | None = None,
+    ) -> T: ...
+    @overload
+    def result(
+        self,
+        workflow_id: str,
+        *,
+        workflow: None = None,
+        timeout: timedelta | None = None,
+        conn: Connection[Any] | None = None,
+    ) -> Any: ...
+    def result(
+        self,
+        workflow_id: str,
+        *,
+        workflow: WorkflowFunction[..., Any] | None = None,
         timeout: timedelta | None = None,
         conn: Connection[Any] | None = None,
     ) -> Any:
         """
-        Wait for a workflow to end and return its output, a JSON value.
+        Wait for a workflow to end and return its output.
+
+        The output is a JSON value; with the ``workflow`` function, it is what the function's
+        return annotation makes of it. All who wait with this client share one connection,
+        beside the client's own, and are woken when their workflow ends. With ``conn``, that
+        connection asks again and again instead.
 
         Raises WorkflowFailed if it failed, WorkflowCancelled if it was cancelled,
         ResultTimeout if it has not ended after ``timeout``, WorkflowNotFound.
         """
-        allowed = _calls.seconds(timeout)
-        ends_at = None if allowed is None else time.monotonic() + allowed
-        look = 0
-        while True:
+        ends_at = _calls.moment(timeout, time.monotonic())
+        finding = self._find(Watch(workflow_id), ends_at, conn)
+        if finding is not None:
+            output = finding.result(workflow_id)
+        else:
             info = self.get(workflow_id, conn=conn)
-            if info.has_ended:
-                return info.result()
-            look += 1
-            pause = _calls.pause_before(look, ends_at, time.monotonic())
-            if pause is None:
+            if not info.has_ended:
                 raise ResultTimeout(f'workflow "{workflow_id}" is {info.status} after {timeout}')
-            time.sleep(pause)
+            output = info.result()
+        return output if workflow is None else workflow.returns.decode(output)
 
     def cancel(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> bool:
         """
@@ -193,17 +315,59 @@ class Client:
         """
         return self._execute(_calls.resume_workflow(workflow_id), conn)
 
+    def _find(
+        self, watch: Watch, ends_at: float | None, conn: Connection[Any] | None
+    ) -> Finding | None:
+        """Wait until it has come; return None when the time is over."""
+        conn = conn if conn is not None else self._bound
+        if conn is not None:
+            finding = self._poll(watch, ends_at, conn)
+        else:
+            # before there is a connection to wait with: it may have come, and errors be raised
+            is_waiting = self._watcher.is_connected
+            finding = None if is_waiting else self._look(watch, None)
+            if finding is None:
+                seconds = None if ends_at is None else max(ends_at - time.monotonic(), 0.0)
+                finding = self._watcher.wait(watch, seconds)
+            if finding is None:
+                finding = self._look(watch, None)
+        if finding is not None and finding.outcome == "unknown":
+            raise WorkflowNotFound(f'workflow "{watch.workflow_id}" does not exist')
+        return finding
+
+    def _poll(self, watch: Watch, ends_at: float | None, conn: Connection[Any]) -> Finding | None:
+        look = 0
+        while True:
+            finding = self._look(watch, conn)
+            if finding is not None:
+                return finding
+            look += 1
+            pause = _calls.pause_before(look, ends_at, time.monotonic())
+            if pause is None:
+                return None
+            time.sleep(pause)
+
+    def _look(self, watch: Watch, conn: Connection[Any] | None) -> Finding | None:
+        found = self._fetch(_calls.check_watches([watch.document()], False), conn)
+        return found[0][1] if found else None
+
     def _execute(self, call: Call[T], conn: Connection[Any] | None) -> T:
-        connection = conn if conn is not None else self._connect()
+        rows = self._fetch(call, conn)
+        if not rows:
+            raise WorkflowNotFound("no such workflow")
+        return rows[0]
+
+    def _fetch(self, call: Call[T], conn: Connection[Any] | None) -> list[T]:
+        connection = conn if conn is not None else self._bound
+        if connection is None:
+            connection = self._connect()
         try:
             cursor = connection.cursor(row_factory=tuple_row)
             cursor.execute(call.query, call.params)
-            row = cursor.fetchone()
+            rows = cursor.fetchall()
         except psycopg.Error as error:
             raise (translate(error) or error) from error
-        if row is None:
-            raise WorkflowNotFound("no such workflow")
-        return call.read(row)
+        return [call.read(row) for row in rows]
 
     def _connect(self) -> Connection[Any]:
         with self._connecting:

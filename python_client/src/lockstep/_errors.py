@@ -15,6 +15,7 @@ LockstepError
 ├── StepTimeout                     a step took longer than it may (a TimeoutError)
 ├── WaitTimeout                     what was waited for did not come in time (a TimeoutError)
 ├── ResultTimeout                   the result did not come in time (a TimeoutError)
+├── WaitTimeout                     what was waited for did not come (a TimeoutError)
 ├── Unserializable                  a value that JSON in Postgres cannot hold
 ├── InvalidInput                    inputs that do not fit the workflow's signature
 ├── NotInWorkflow                   a primitive called outside of a workflow
@@ -121,6 +122,10 @@ class WaitTimeout(LockstepError, TimeoutError):
 
 class ResultTimeout(LockstepError, TimeoutError):
     """The workflow did not end in the time given."""
+
+
+class WaitTimeout(LockstepError, TimeoutError):
+    """What was waited for did not come in time."""
 
 
 class Unserializable(LockstepError):

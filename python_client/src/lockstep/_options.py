@@ -1,0 +1,70 @@
+"""How a workflow is enqueued, beside its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from ._errors import InvalidArgument
+from ._retry import Retry
+
+if TYPE_CHECKING:
+    from ._app import WorkflowFunction
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredWorkflow(Generic[P, R]):
+    """
+    A workflow with options for enqueueing it, as WorkflowFunction.options() makes it.
+
+    Accepted wherever a workflow function is; the arguments are still those of the workflow.
+    """
+
+    workflow: WorkflowFunction[P, R]
+    queue_name: str | None = None
+    workflow_id: str | None = None
+    deduplication_id: str | None = None
+    on_duplicate: str = "raise"
+    priority: int = 0
+    queue_partition_key: str | None = None
+    delay: timedelta | None = None
+    run_at: datetime | None = None
+    timeout: timedelta | None = None
+    deadline: datetime | None = None
+    max_attempts: int | None = None
+    app_version: str | None = None
+    headers: Mapping[str, Any] | None = None
+    retries: Retry | Mapping[str, Any] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that are set, by name."""
+        options = {name: getattr(self, name) for name in OPTION_NAMES}
+        return {name: value for name, value in options.items() if value is not None}
+
+
+OPTION_NAMES = tuple(field.name for field in fields(ConfiguredWorkflow))[1:]
+
+
+def retry_policy(retries: Retry | Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return a retry policy as the database keeps it: durations are in seconds.
+
+    Which exceptions are retried cannot be kept there, so ``retry_on`` is refused.
+    """
+    if isinstance(retries, Retry):
+        if retries.retry_on is not Exception:
+            raise InvalidArgument(
+                "retries of an enqueued workflow cannot have retry_on: "
+                "pass them to @app.workflow(retries=...)"
+            )
+        names = ("max_attempts", "delay", "backoff", "max_delay", "jitter")
+        retries = {name: getattr(retries, name) for name in names}
+    return {
+        name: value.total_seconds() if isinstance(value, timedelta) else value
+        for name, value in retries.items()
+    }
