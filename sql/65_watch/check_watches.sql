@@ -4,8 +4,9 @@
 -- a row, with the place of the watch in the array from 1, for each that is
 --   published  the event is set, and output is its value; or the stream has values from
 --              the offset on, for read_stream();
---   ended      the workflow has ended with status, and, where the end itself is
---              watched, with output or error; nothing more will be published;
+--   ended      nothing more will be published: the workflow has ended with status, and,
+--              where the end itself is watched, with output or error; or the stream is
+--              closed before the offset;
 --   unknown    there is no such workflow;
 --   busy       it may be coming at this moment: look again soon (only with tells_busy).
 -- Of the others nothing has come, and with tells_busy nothing that comes later is
@@ -96,6 +97,14 @@ BEGIN
                     AND s."offset" >= coalesce(a.from_offset, 0)
                 LIMIT 1
             ) IS NOT NULL AS is_published,
+            w.completed_at IS NOT NULL OR coalesce((
+                SELECT s.is_end
+                FROM lockstep.workflow_streams AS s
+                WHERE s.workflow_id = a.workflow_id
+                    AND s.key = a.stream_key
+                ORDER BY s."offset" DESC
+                LIMIT 1
+            ), false) AS is_over,
             v.value, w.output, w.error
         FROM ROWS FROM (
             jsonb_to_recordset(check_watches.watches)
@@ -112,7 +121,7 @@ BEGIN
         CASE
             WHEN s.workflow_id IS NULL THEN 'unknown'
             WHEN s.is_published THEN 'published'
-            WHEN s.completed_at IS NOT NULL THEN 'ended'
+            WHEN s.is_over THEN 'ended'
             ELSE 'busy'
         END,
         s.status,
@@ -121,7 +130,7 @@ BEGIN
     FROM seen AS s
     WHERE s.workflow_id IS NULL
         OR s.is_published
-        OR s.completed_at IS NOT NULL
+        OR s.is_over
         OR s.place = ANY (v_announced)
         OR (s.workflow_id = ANY (v_changing) AND s.workflow_id <> ALL (v_settled));
 END

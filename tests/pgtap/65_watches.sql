@@ -121,6 +121,18 @@ SELECT is(
     ]'),
     '1 published PENDING; 2 published PENDING', 'a stream is published from an offset on'
 );
+SELECT lockstep.write_streams('alice', '[
+    {"workflow_id": "retried", "attempt": 1, "step_id": 1, "key": "s", "value": 0},
+    {"workflow_id": "retried", "attempt": 1, "step_id": 2, "key": "s", "is_end": true}
+]');
+SELECT is(
+    pg_temp.checked('[
+        {"workflow_id": "retried", "stream_key": "s", "from_offset": 1},
+        {"workflow_id": "retried", "stream_key": "s", "from_offset": 2},
+        {"workflow_id": "retried", "stream_key": "k"}
+    ]', true),
+    '1 published PENDING; 2 ended PENDING', 'after the row that closes a stream nothing comes'
+);
 SELECT is_empty(
     $$SELECT FROM lockstep.waiter WHERE awaited_id = 'w' AND awaited_what = 'event:k'$$,
     'who waited for an event is not notified twice'
