@@ -96,6 +96,7 @@ class Worker:
         self.executor_id = ""
         self.runs: dict[str, Run] = {}
         self.poll_interval = poll_interval.total_seconds()
+        self.time_skipped = timedelta(0)  # by lockstep.testing
         self._queues = list(queues)
         self._dsn = resolve_dsn(dsn)
         self._lease = lease
