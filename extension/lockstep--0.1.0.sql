@@ -157,9 +157,10 @@ CREATE INDEX workflow_status_claim_idx
 ON lockstep.workflow_status (queue_name, priority, available_at)
 WHERE status = 'ENQUEUED';
 
--- recover_workflows() finds what a dead executor held; queue limits count what runs
+-- recover_workflows() finds what a dead executor held; queue limits count what runs;
+-- list_workflows() lists it
 CREATE INDEX workflow_status_executor_idx
-ON lockstep.workflow_status (executor_id)
+ON lockstep.workflow_status (executor_id, created_at DESC)
 WHERE status = 'PENDING';
 
 -- promote_due_workflows() finds sleepers and timeouts that fell due
@@ -174,8 +175,33 @@ WHERE deadline_at IS NOT NULL AND completed_at IS NULL;
 
 -- a cancellation reaches a workflow's children, and list_workflows() lists them
 CREATE INDEX workflow_status_parent_idx
-ON lockstep.workflow_status (parent_workflow_id)
+ON lockstep.workflow_status (parent_workflow_id, created_at DESC)
 WHERE parent_workflow_id IS NOT NULL;
+
+-- list_workflows() merges the newest of each status, queue and name; purge_workflows()
+-- finds the old. A running workflow has no entry, so its claim adds none. The predicate is
+-- written so that no other query's condition implies it (_newest_workflows()).
+CREATE INDEX workflow_status_list_idx
+ON lockstep.workflow_status (status, queue_name, workflow_name, created_at DESC)
+WHERE (status <> 'PENDING') IS TRUE;
+
+-- list_workflows() finds ids by their beginning: in the primary key where texts are
+-- compared byte by byte, else it takes an index that does so
+DO $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT
+        FROM pg_catalog.pg_database AS d
+        CROSS JOIN LATERAL (SELECT coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') AS provider) AS l
+        WHERE d.datname = current_database()
+            AND (l.provider = 'b' OR (l.provider = 'c' AND d.datcollate IN ('C', 'POSIX')))
+    ) THEN
+        CREATE INDEX workflow_status_prefix_idx
+        ON lockstep.workflow_status (workflow_id text_pattern_ops)
+        WHERE (status <> 'PENDING') IS TRUE;
+    END IF;
+END
+$$;
 
 -- at most one unfinished workflow per queue and deduplication id
 CREATE UNIQUE INDEX workflow_status_deduplication_idx
@@ -324,6 +350,11 @@ CREATE TABLE lockstep.notifications (
 CREATE INDEX notifications_unconsumed_idx
 ON lockstep.notifications (destination_id, topic, created_at, message_id)
 WHERE consumed_at IS NULL;
+
+-- restart_workflow() and purge_workflows() find what a workflow has received
+CREATE INDEX notifications_consumed_idx
+ON lockstep.notifications (destination_id)
+WHERE consumed_at IS NOT NULL;
 
 -- a key names one message of one workflow: the same key to another workflow is another message
 CREATE UNIQUE INDEX notifications_idempotency_idx
@@ -609,6 +640,44 @@ $$;
 COMMENT ON FUNCTION lockstep._await(text, jsonb) IS
     'Enters a workflow as waiting for others; NULL, or why it cannot wait now.';
 
+-- sql/30_internal/await_writes.sql
+
+-- Waits until no executor that ran one of these cancelled workflows is in a write.
+--
+-- Closes a race of who is about to delete what workflows recorded. A write that began
+-- while a workflow still ran, and saw that it did, may add to it after it was cancelled.
+-- _hold_executor() begins each write with the lock that this waits for; one that begins
+-- later sees the cancellation. Other ends leave no such write: a workflow finishes in the
+-- last write of its run, and recover_workflows() waits for those of the dead.
+--
+-- Takes the lock only to give it back, so that a client which leaves its transaction open
+-- stops no executor. The caller holds the workflows' rows FOR UPDATE; a write that wants
+-- one of them gives up after half a second and comes again, so this waits no longer.
+CREATE FUNCTION lockstep._await_writes(p_workflow_ids text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_lock_key bigint;
+BEGIN
+    FOR v_lock_key IN
+        SELECT DISTINCT hashtextextended('writes of ' || w.executor_id, 0)
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = ANY (p_workflow_ids)
+            AND w.status = 'CANCELLED'
+            AND w.executor_id IS NOT NULL
+    LOOP
+        PERFORM pg_advisory_lock(v_lock_key);
+        PERFORM pg_advisory_unlock(v_lock_key);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep._await_writes(text[]) IS
+    'Waits until no executor that ran one of these cancelled workflows is in a write.';
+
 -- sql/30_internal/awaited_by_held.sql
 
 -- Tells which workflows cannot end now without a wait: those that somebody waits for whose
@@ -631,19 +700,22 @@ DECLARE
         WHERE r.awaited_id = ANY (p_workflow_ids)
             AND NOT r.is_client
     );
-    v_locked text[];
+    v_waiter text;
+    v_locked text[] := ARRAY[]::text[];
 BEGIN
     IF v_waiters = '{}' THEN
-        RETURN '{}';
+        RETURN ARRAY[]::text[];
     END IF;
 
-    v_locked := ARRAY(
+    FOR v_waiter IN
         SELECT w.workflow_id
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = ANY (v_waiters)
             AND w.status = 'WAITING'
         FOR NO KEY UPDATE SKIP LOCKED
-    );
+    LOOP
+        v_locked := v_locked || v_waiter;
+    END LOOP;
 
     RETURN ARRAY(
         SELECT DISTINCT r.awaited_id
@@ -728,6 +800,174 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._cancel_tree(text[]) IS
     'Cancels unfinished workflows and their unfinished descendants; returns their ids.';
+
+-- sql/30_internal/change_workflows.sql
+
+-- Changes up to p_max_count workflows that meet a filter; returns their ids.
+--
+-- p_change is cancel, resume, restart, priority or move; the last two have p_value. What
+-- cannot be changed is passed over, and so is what is that way already: a call changes
+-- as many as it may while there are any.
+--
+-- Rows that somebody holds are skipped, not waited for: who ends a batch of workflows locks
+-- them in an order of its own, so that waiting could deadlock, and one open transaction of
+-- a client would hold up the whole. They are found by the next call. Lock order: as
+-- the function that changes one, row by row; a cancellation's descendants are waited for.
+CREATE FUNCTION lockstep._change_workflows(
+    p_change text,
+    p_filter jsonb,
+    p_max_count int,
+    p_value text DEFAULT NULL
+)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_filter constant jsonb := lockstep._checked_filter(p_filter, p_max_count);
+    v_statuses constant text[] := CASE p_change
+        WHEN 'cancel' THEN ARRAY['ENQUEUED', 'DELAYED', 'PENDING', 'WAITING']
+        WHEN 'resume' THEN ARRAY['ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED']
+        WHEN 'restart' THEN ARRAY['SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED']
+        ELSE ARRAY['ENQUEUED', 'DELAYED', 'WAITING']
+    END;
+    v_ids text[];
+    v_last_id text;
+    v_left int := p_max_count;
+    r_workflow record;
+BEGIN
+    LOOP
+        v_ids := ARRAY(
+            SELECT f.workflow_id
+            FROM lockstep._find_workflows(v_filter, v_statuses, v_last_id, least(p_max_count, 1000)) AS f
+        );
+        EXIT WHEN v_ids = '{}';
+
+        FOR v_last_id IN SELECT unnest(v_ids) LOOP
+            SELECT w.priority, w.queue_name, w.deduplication_id, lockstep._is_cancelled_here(w) AS is_cancelled_here
+            INTO r_workflow
+            FROM lockstep.workflow_status AS w
+            WHERE w.workflow_id = v_last_id
+                AND w.status = ANY (v_statuses)
+            FOR NO KEY UPDATE SKIP LOCKED;
+
+            CONTINUE WHEN NOT FOUND;
+
+            IF p_change = 'cancel' THEN
+                RETURN QUERY
+                SELECT c.workflow_id
+                FROM unnest(lockstep._cancel_tree(ARRAY[v_last_id])) AS c (workflow_id);
+            ELSIF p_change = 'resume' THEN
+                CONTINUE WHEN lockstep._rerun_problem(v_last_id, true) IS NOT NULL;
+                PERFORM lockstep.resume_workflow(v_last_id);
+                RETURN NEXT v_last_id;
+            ELSIF p_change = 'restart' THEN
+                CONTINUE WHEN r_workflow.is_cancelled_here
+                    OR lockstep._rerun_problem(v_last_id, false) IS NOT NULL;
+
+                PERFORM
+                FROM lockstep.workflow_status AS w
+                WHERE w.workflow_id = v_last_id
+                FOR UPDATE SKIP LOCKED;
+
+                CONTINUE WHEN NOT FOUND;
+                PERFORM lockstep._restart(v_last_id);
+                RETURN NEXT v_last_id;
+            ELSIF p_change = 'priority' THEN
+                CONTINUE WHEN r_workflow.priority = p_value::int;
+                PERFORM lockstep.set_priority(v_last_id, p_value::int);
+                RETURN NEXT v_last_id;
+            ELSE
+                CONTINUE WHEN r_workflow.queue_name = p_value
+                    OR lockstep._deduplication_rival(p_value, r_workflow.deduplication_id) IS NOT NULL;
+                PERFORM lockstep.move_workflow(v_last_id, p_value);
+                RETURN NEXT v_last_id;
+            END IF;
+
+            v_left := v_left - 1;
+            EXIT WHEN v_left = 0;
+        END LOOP;
+
+        EXIT WHEN v_left = 0 OR cardinality(v_ids) < least(p_max_count, 1000);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep._change_workflows(text, jsonb, int, text) IS
+    'Changes up to p_max_count workflows that meet a filter; returns their ids.';
+
+-- sql/30_internal/checked_filter.sql
+
+-- Returns a filter of workflows, or raises what is wrong with it or with a number of them.
+CREATE FUNCTION lockstep._checked_filter(p_filter jsonb, p_max_count int)
+RETURNS jsonb
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_problem text[] := lockstep._filter_problem(p_filter);
+BEGIN
+    IF v_problem IS NULL AND (p_max_count IS NULL OR p_max_count NOT BETWEEN 1 AND 100000) THEN
+        v_problem := ARRAY[
+            'max_count must be between 1 and 100000',
+            format('It is %s.', coalesce(p_max_count::text, 'null')),
+            'Ask again for what is left.'
+        ];
+    END IF;
+
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    RETURN p_filter;
+END
+$$;
+COMMENT ON FUNCTION lockstep._checked_filter(jsonb, int) IS
+    'Returns a filter of workflows, or raises what is wrong with it.';
+
+-- sql/30_internal/deduplication_rival.sql
+
+-- Finds the unfinished workflow that has a deduplication id in a queue; NULL if none has.
+CREATE FUNCTION lockstep._deduplication_rival(p_queue_name text, p_deduplication_id text)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT w.workflow_id
+        FROM lockstep.workflow_status AS w
+        WHERE w.queue_name = p_queue_name
+            AND w.deduplication_id = p_deduplication_id
+            AND w.completed_at IS NULL
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._deduplication_rival(text, text) IS
+    'Finds the unfinished workflow that has a deduplication id in a queue.';
+
+-- sql/30_internal/duration_text.sql
+
+-- Writes a duration for people, to two places: 340 ms, 2.5 s, 3 min 20 s, 5 h 3 min, 2 d 4 h.
+CREATE FUNCTION lockstep._duration_text(p_duration interval)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+BEGIN ATOMIC
+    SELECT CASE
+        WHEN s.seconds < 0.9995 THEN format('%s ms', round(s.seconds * 1000))
+        WHEN s.seconds < 60 THEN format('%s s', round(s.seconds, 1))
+        WHEN s.seconds < 3600 THEN format('%s min %s s', div(s.seconds, 60), div(s.seconds % 60, 1))
+        WHEN s.seconds < 86400 THEN format('%s h %s min', div(s.seconds, 3600), div(s.seconds % 3600, 60))
+        ELSE format('%s d %s h', div(s.seconds, 86400), div(s.seconds % 86400, 3600))
+    END
+    FROM (SELECT greatest(extract(EPOCH FROM p_duration)::numeric, 0) AS seconds) AS s
+    WHERE p_duration IS NOT NULL;
+END;
+COMMENT ON FUNCTION lockstep._duration_text(interval) IS
+    'Writes a duration for people.';
 
 -- sql/30_internal/enqueue_compensations.sql
 
@@ -905,6 +1145,490 @@ END;
 COMMENT ON FUNCTION lockstep._error_document(text, text) IS
     'Builds the error of a workflow that no user code raised.';
 
+-- sql/30_internal/explain_as_mermaid.sql
+
+-- Draws a workflow, its steps and its children as the lines of a Mermaid flowchart.
+--
+-- p_node names the workflow's node; the others are named after it. Steps of the main
+-- branch follow each other; a branch hangs on the step before the one at which it began.
+-- What users named is inside of quotes, with the characters escaped that end them, that
+-- HTML knows or that Mermaid reads in a text.
+CREATE FUNCTION lockstep._explain_as_mermaid(
+    p_workflow_id text,
+    p_node text DEFAULT 'w',
+    p_path text[] DEFAULT '{}'
+)
+RETURNS SETOF text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_max_depth constant int := 20;
+    v_main_node text := p_node;
+    v_branch_node text;
+    v_branch int := 0;
+    v_node text;
+    r_workflow record;
+    r_step record;
+BEGIN
+    SELECT e.mark, e.title, e.detail
+    INTO r_workflow
+    FROM lockstep._explained_workflow(p_workflow_id) AS e;
+
+    RETURN NEXT format(
+        '    %s(["%s %s<br>%s"])', p_node, r_workflow.mark,
+        lockstep._mermaid_text(r_workflow.title), lockstep._mermaid_text(r_workflow.detail)
+    );
+
+    IF p_workflow_id = ANY (p_path) OR cardinality(p_path) >= v_max_depth THEN
+        RETURN;
+    END IF;
+
+    FOR r_step IN
+        SELECT
+            e.step_id, e.mark, e.title, e.detail, e.child_id,
+            coalesce(e.step_id % 65536, 0) AS branch, coalesce(e.step_id < 65536, true) AS is_main,
+            row_number() OVER () AS place
+        FROM lockstep._explained_steps(p_workflow_id) AS e
+    LOOP
+        v_node := p_node || '_' || r_step.place;
+        RETURN NEXT format(
+            '    %s["%s %s%s"]', v_node, r_step.mark, lockstep._mermaid_text(r_step.title),
+            '<br>' || nullif(lockstep._mermaid_text(r_step.detail), '')
+        );
+        RETURN NEXT format(
+            '    %s --> %s',
+            CASE WHEN NOT r_step.is_main AND r_step.branch = v_branch THEN v_branch_node ELSE v_main_node END,
+            v_node
+        );
+
+        IF r_step.is_main THEN
+            v_main_node := v_node;
+        ELSE
+            v_branch := r_step.branch;
+            v_branch_node := v_node;
+        END IF;
+
+        IF r_step.child_id IS NOT NULL THEN
+            RETURN QUERY
+            SELECT e.line
+            FROM lockstep._explain_as_mermaid(r_step.child_id, v_node || '_w', p_path || p_workflow_id) AS e (line);
+            RETURN NEXT format('    %s -.-> %s_w', v_node, v_node);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep._explain_as_mermaid(text, text, text[]) IS
+    'Draws a workflow, its steps and its children as the lines of a Mermaid flowchart.';
+
+-- sql/30_internal/explain_as_text.sql
+
+-- Draws a workflow, its steps and its children as the lines of a tree.
+--
+-- p_path are the workflows that it is below: a child that is one of them, or lies too
+-- deep, is named and not drawn.
+CREATE FUNCTION lockstep._explain_as_text(p_workflow_id text, p_path text[] DEFAULT '{}')
+RETURNS SETOF text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_max_depth constant int := 20;
+    v_is_first boolean;
+    v_line text;
+    r_workflow record;
+    r_step record;
+BEGIN
+    SELECT e.mark, e.title, e.detail
+    INTO r_workflow
+    FROM lockstep._explained_workflow(p_workflow_id) AS e;
+
+    RETURN NEXT format('%s %s: %s', r_workflow.mark, r_workflow.title, r_workflow.detail);
+
+    IF p_workflow_id = ANY (p_path) OR cardinality(p_path) >= v_max_depth THEN
+        RETURN NEXT '└─ …';
+        RETURN;
+    END IF;
+
+    FOR r_step IN
+        SELECT e.mark, e.title, e.detail, e.child_id, row_number() OVER () = count(*) OVER () AS is_last
+        FROM lockstep._explained_steps(p_workflow_id) AS e
+    LOOP
+        RETURN NEXT concat(
+            CASE WHEN r_step.is_last THEN '└─ ' ELSE '├─ ' END, r_step.mark, ' ', r_step.title,
+            ': ' || nullif(r_step.detail, '')
+        );
+        CONTINUE WHEN r_step.child_id IS NULL;
+
+        v_is_first := true;
+        FOR v_line IN
+            SELECT e.line
+            FROM lockstep._explain_as_text(r_step.child_id, p_path || p_workflow_id) AS e (line)
+        LOOP
+            RETURN NEXT concat(
+                CASE WHEN r_step.is_last THEN '   ' ELSE '│  ' END,
+                CASE WHEN v_is_first THEN '└─ ' ELSE '   ' END, v_line
+            );
+            v_is_first := false;
+        END LOOP;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep._explain_as_text(text, text[]) IS
+    'Draws a workflow, its steps and its children as the lines of a tree.';
+
+-- sql/30_internal/explained_steps.sql
+
+-- Says for each recorded step of a workflow, in the order of its code, how it went.
+--
+-- child_id is the workflow to show below the step: a child, at the first step that names
+-- it, or the workflow that undoes the steps, whose row comes last and has step_id NULL. A
+-- workflow with very many steps is cut short, with a row that says so.
+CREATE FUNCTION lockstep._explained_steps(p_workflow_id text)
+RETURNS TABLE (step_id int, mark text, title text, detail text, child_id text)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_max_count constant int := 1000;
+BEGIN
+    RETURN QUERY
+    WITH step AS (
+        SELECT
+            o.*, lockstep._step_status(o) AS status,
+            row_number() OVER (PARTITION BY o.child_workflow_id ORDER BY o.step_id % 65536, o.step_id) AS mention,
+            row_number() OVER (ORDER BY o.step_id % 65536, o.step_id) AS place
+        FROM lockstep.operation_outputs AS o
+        WHERE o.workflow_id = p_workflow_id
+    )
+
+    SELECT
+        s.step_id,
+        CASE s.status WHEN 'SUCCESS' THEN '✓' WHEN 'RETRYING' THEN '⏳' WHEN 'WAITING' THEN '⏳' ELSE '✗' END,
+        format('%s %s', s.step_id, lockstep._one_line(s.step_name)),
+        concat_ws(
+            ', ',
+            lockstep._duration_text(s.completed_at - s.started_at),
+            CASE WHEN s.status = 'TIMED_OUT' THEN 'timed out' END,
+            CASE
+                WHEN s.status = 'RETRYING' THEN format('attempt %s failed', s.attempts)
+                WHEN s.attempts > 1 THEN format('%s attempts', s.attempts)
+            END,
+            CASE
+                WHEN s.completed_at IS NULL THEN coalesce(
+                    'waits until ' || to_char(s.available_at, 'YYYY-MM-DD HH24:MI:SS TZ'), 'waits'
+                )
+            END,
+            CASE WHEN c.workflow_id IS NULL THEN 'workflow ' || lockstep._one_line(s.child_workflow_id) END,
+            lockstep._one_line((s.error ->> 'type') || ': ' || (s.error ->> 'message'))
+        ),
+        c.workflow_id
+    FROM step AS s
+    LEFT JOIN lockstep.workflow_status AS c
+        ON c.workflow_id = ANY (ARRAY[s.child_workflow_id])
+        AND c.parent_workflow_id = p_workflow_id
+        AND s.mention = 1
+    WHERE s.place <= v_max_count
+    ORDER BY s.place;
+
+    RETURN QUERY
+    SELECT NULL::int, '…', format('%s more steps', count(*) - v_max_count), '', NULL::text
+    FROM lockstep.operation_outputs AS o
+    WHERE o.workflow_id = p_workflow_id
+    HAVING count(*) > v_max_count;
+
+    RETURN QUERY
+    SELECT NULL::int, '↩', 'undone by', '', w.workflow_id
+    FROM lockstep.workflow_status AS w
+    WHERE w.parent_workflow_id = p_workflow_id
+        AND w.workflow_name = 'lockstep.compensate'
+    ORDER BY w.created_at;
+END
+$$;
+COMMENT ON FUNCTION lockstep._explained_steps(text) IS
+    'Says for each recorded step of a workflow how it went.';
+
+-- sql/30_internal/explained_workflow.sql
+
+-- Says in a line where a workflow stands: its mark, its title and what is to be said.
+CREATE FUNCTION lockstep._explained_workflow(
+    p_workflow_id text,
+    OUT mark text,
+    OUT title text,
+    OUT detail text
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    SELECT
+        CASE w.status
+            WHEN 'SUCCESS' THEN '✓'
+            WHEN 'ENQUEUED' THEN '◌'
+            WHEN 'PENDING' THEN '▶'
+            WHEN 'DELAYED' THEN '⏳'
+            WHEN 'WAITING' THEN '⏳'
+            ELSE '✗'
+        END,
+        format('%s (%s)', lockstep._one_line(w.workflow_name), lockstep._one_line(w.workflow_id)),
+        concat_ws(
+            ', ', w.status,
+            CASE
+                WHEN w.status IN ('WAITING', 'DELAYED') AND w.failures > 0 AND w.waiting_for IS NULL
+                    THEN format('try %s', w.failures + 1)
+                WHEN w.status = 'WAITING' THEN 'for ' || lockstep._one_line(array_to_string(w.waiting_for, ' or '))
+            END,
+            CASE
+                WHEN w.status IN ('WAITING', 'DELAYED')
+                    THEN 'until ' || to_char(w.available_at, 'YYYY-MM-DD HH24:MI:SS TZ')
+                WHEN w.status = 'ENQUEUED' THEN
+                    format('in queue %s since %s', lockstep._one_line(w.queue_name), to_char(w.available_at, 'YYYY-MM-DD HH24:MI:SS TZ'))
+                WHEN w.status = 'PENDING' THEN
+                    format('since %s on %s', to_char(w.started_at, 'YYYY-MM-DD HH24:MI:SS TZ'), lockstep._one_line(w.executor_id))
+            END,
+            lockstep._duration_text(w.completed_at - w.started_at),
+            CASE WHEN w.attempts > 1 THEN format('%s attempts', w.attempts) END,
+            CASE WHEN w.forked_from IS NOT NULL THEN 'forked from ' || lockstep._one_line(w.forked_from) END,
+            (
+                SELECT lockstep._one_line(concat_ws(
+                    ' ', 'at', (v.value ->> 'done') || coalesce('/' || (v.value ->> 'total'), ''), v.value ->> 'note'
+                ))
+                FROM lockstep.workflow_events AS v
+                WHERE v.workflow_id = w.workflow_id
+                    AND v.key = 'lockstep.progress'
+                    AND w.completed_at IS NULL
+            ),
+            lockstep._one_line((w.error ->> 'type') || ': ' || (w.error ->> 'message'))
+        )
+    INTO mark, title, detail
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = p_workflow_id;
+END
+$$;
+COMMENT ON FUNCTION lockstep._explained_workflow(text) IS
+    'Says in a line where a workflow stands.';
+
+-- sql/30_internal/filter_problem.sql
+
+-- Finds what is wrong with a filter of workflows: NULL, or message, detail and hint.
+CREATE FUNCTION lockstep._filter_problem(p_filter jsonb)
+RETURNS text[]
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_keys constant text[] := ARRAY[
+        'status', 'workflow_name', 'queue_name', 'created_after', 'created_before',
+        'parent_workflow_id', 'id_prefix', 'error_text', 'headers'
+    ];
+    v_statuses constant text[] := ARRAY[
+        'ENQUEUED', 'DELAYED', 'PENDING', 'WAITING', 'SUCCESS', 'ERROR', 'CANCELLED',
+        'MAX_RECOVERY_ATTEMPTS_EXCEEDED'
+    ];
+    v_detail text;
+BEGIN
+    IF p_filter IS NULL OR jsonb_typeof(p_filter) <> 'object' THEN
+        RETURN ARRAY[
+            'filter must be a JSON object',
+            format('It is %s.', coalesce(jsonb_typeof(p_filter), 'null')),
+            'Pass one key per condition, as {"status": "ERROR"}, and {} to mean all workflows.'
+        ];
+    END IF;
+
+    SELECT CASE
+        WHEN f.key <> ALL (v_keys) THEN format('"%s" is no key of a filter.', left(f.key, 40))
+        WHEN f.key = 'headers' AND jsonb_typeof(f.value) <> 'object'
+            THEN format('"headers" is %s, not an object.', jsonb_typeof(f.value))
+        WHEN f.key = 'status' AND jsonb_typeof(f.value) = 'array' THEN (
+            SELECT format('"%s" is no status.', left(s.status, 40))
+            FROM jsonb_array_elements_text(f.value) AS s (status)
+            WHERE s.status IS NULL OR s.status <> ALL (v_statuses)
+            LIMIT 1
+        )
+        WHEN f.key <> 'headers' AND jsonb_typeof(f.value) <> 'string'
+            THEN format('"%s" is %s, not a string.', f.key, jsonb_typeof(f.value))
+        WHEN f.key = 'status' AND f.value #>> '{}' <> ALL (v_statuses)
+            THEN format('"%s" is no status.', left(f.value #>> '{}', 40))
+    END
+    INTO v_detail
+    FROM jsonb_each(p_filter) AS f
+    ORDER BY 1 NULLS LAST
+    LIMIT 1;
+
+    RETURN CASE
+        WHEN v_detail IS NOT NULL THEN ARRAY[
+            'filter has a condition that cannot be tested', v_detail,
+            format('Its keys are %s; a status is one of %s.', array_to_string(v_keys, ', '), array_to_string(v_statuses, ', '))
+        ]
+    END;
+END
+$$;
+COMMENT ON FUNCTION lockstep._filter_problem(jsonb) IS
+    'Finds what is wrong with a filter of workflows: NULL, or message, detail and hint.';
+
+-- sql/30_internal/find_workflows.sql
+
+-- Finds the newest workflows that meet a filter, of those statuses that are allowed.
+--
+-- Newest first by (created_at, workflow_id), after the workflow p_before_id if one is
+-- given. The filter, which _checked_filter() has passed, has keys as list_workflows() has
+-- parameters. Takes the shortest way to
+-- candidates: the children of a parent; the ids with a prefix, if no more than 5000 have
+-- it; else the newest by status, queue, name and time (_newest_workflows()). What that
+-- way does not look at is tested on its candidates, in growing numbers of them until
+-- p_count are found: an error text, headers, and the prefix if more ids have it.
+CREATE FUNCTION lockstep._find_workflows(
+    p_filter jsonb,
+    p_statuses text[],
+    p_before_id text,
+    p_count int
+)
+RETURNS TABLE (workflow_id text, created_at timestamptz)
+LANGUAGE plpgsql
+STABLE
+ROWS 100
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_max_candidates constant int := 5000;
+    v_statuses text[] := coalesce(p_statuses, ARRAY[
+        'ENQUEUED', 'DELAYED', 'PENDING', 'WAITING', 'SUCCESS', 'ERROR', 'CANCELLED',
+        'MAX_RECOVERY_ATTEMPTS_EXCEEDED'
+    ]);
+    v_queue_name constant text := p_filter ->> 'queue_name';
+    v_workflow_name constant text := p_filter ->> 'workflow_name';
+    v_parent_id constant text := p_filter ->> 'parent_workflow_id';
+    v_error_text constant text := lower(p_filter ->> 'error_text');
+    v_headers constant jsonb := p_filter -> 'headers';
+    v_from constant timestamptz := coalesce((p_filter ->> 'created_after')::timestamptz, '-infinity');
+    v_to constant timestamptz := coalesce((p_filter ->> 'created_before')::timestamptz, 'infinity');
+    v_pattern constant text := regexp_replace(p_filter ->> 'id_prefix', '([\\%_])', '\\\1', 'g') || '%';
+    v_before_at timestamptz := timestamptz 'infinity';
+    v_before_id text := coalesce(p_before_id, '');
+    v_chunk int := greatest(p_count, 100);
+    v_left int := p_count;
+    v_row_count int;
+    v_prefixed_ids text[];
+    v_ids text[];
+    v_times timestamptz[];
+BEGIN
+    IF jsonb_typeof(p_filter -> 'status') = 'array' THEN
+        v_statuses := ARRAY(
+            SELECT DISTINCT s.status
+            FROM jsonb_array_elements_text(p_filter -> 'status') AS s (status)
+            WHERE s.status = ANY (v_statuses)
+        );
+    ELSIF p_filter ? 'status' THEN
+        v_statuses := ARRAY(
+            SELECT s.status FROM unnest(v_statuses) AS s (status) WHERE s.status = p_filter ->> 'status'
+        );
+    END IF;
+
+    IF v_error_text IS NOT NULL THEN
+        v_statuses := array_remove(v_statuses, 'SUCCESS');
+    END IF;
+
+    IF p_before_id IS NOT NULL THEN
+        SELECT w.created_at
+        INTO v_before_at
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = p_before_id;
+
+        IF NOT FOUND THEN
+            PERFORM lockstep._refuse_unknown_workflow(p_before_id);
+        END IF;
+    END IF;
+
+    IF v_to <= v_before_at THEN
+        v_before_at := v_to;
+        v_before_id := '';  -- no id is smaller: created_before itself is left out
+    END IF;
+
+    IF v_parent_id IS NULL AND v_pattern IS NOT NULL THEN
+        v_prefixed_ids := ARRAY(
+            SELECT w.workflow_id
+            FROM lockstep.workflow_status AS w
+            WHERE (w.status <> 'PENDING') IS TRUE
+                AND w.workflow_id LIKE v_pattern
+            UNION ALL
+            SELECT w.workflow_id
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.workflow_id LIKE v_pattern
+            LIMIT v_max_candidates + 1
+        );
+    END IF;
+
+    LOOP
+        IF v_parent_id IS NOT NULL THEN
+            SELECT array_agg(c.workflow_id), array_agg(c.created_at)
+            INTO v_ids, v_times
+            FROM (
+                SELECT w.workflow_id, w.created_at
+                FROM lockstep.workflow_status AS w
+                WHERE w.parent_workflow_id = v_parent_id
+                    AND w.created_at >= v_from
+                    AND w.created_at <= v_before_at
+                    AND (w.created_at, w.workflow_id) < (v_before_at, v_before_id)
+                ORDER BY w.created_at DESC, w.workflow_id DESC
+                LIMIT v_chunk
+            ) AS c;
+        ELSIF cardinality(v_prefixed_ids) <= v_max_candidates THEN
+            v_ids := v_prefixed_ids;
+            v_chunk := v_max_candidates + 1;
+        ELSE
+            SELECT array_agg(c.workflow_id), array_agg(c.created_at)
+            INTO v_ids, v_times
+            FROM lockstep._newest_workflows(
+                v_statuses, v_queue_name, v_workflow_name, v_from, v_before_at, v_before_id, v_chunk
+            ) AS c;
+        END IF;
+
+        EXIT WHEN v_ids IS NULL;
+
+        RETURN QUERY
+        SELECT w.workflow_id, w.created_at
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = ANY (v_ids)
+            AND w.status = ANY (v_statuses)
+            AND w.created_at >= v_from
+            AND (w.created_at, w.workflow_id) < (v_before_at, v_before_id)
+            AND (v_queue_name IS NULL OR w.queue_name = v_queue_name)
+            AND (v_workflow_name IS NULL OR w.workflow_name = v_workflow_name)
+            AND (v_pattern IS NULL OR w.workflow_id LIKE v_pattern)
+            AND (v_headers IS NULL OR w.headers @> v_headers)
+            AND (
+                v_error_text IS NULL
+                OR strpos(lower(concat(w.error ->> 'type', ': ', w.error ->> 'message')), v_error_text) > 0
+            )
+        ORDER BY w.created_at DESC, w.workflow_id DESC
+        LIMIT v_left;
+
+        GET DIAGNOSTICS v_row_count = ROW_COUNT;
+        v_left := v_left - v_row_count;
+        EXIT WHEN v_left = 0 OR cardinality(v_ids) < v_chunk;
+
+        v_before_at := v_times[cardinality(v_ids)];
+        v_before_id := v_ids[cardinality(v_ids)];
+        v_chunk := least(4 * v_chunk, greatest(v_chunk, 10000));
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep._find_workflows(jsonb, text[], text, int) IS
+    'Finds the newest workflows that meet a filter, of those statuses that are allowed.';
+
 -- sql/30_internal/forget_failures.sql
 
 -- Forgets the recorded failures that ended workflows, so that those steps run again.
@@ -958,13 +1682,16 @@ COMMENT ON FUNCTION lockstep._forget_failures(text[]) IS
 -- Locks the executor row FOR KEY SHARE: a heartbeat does not wait for it, but
 -- recover_workflows(), which needs the row FOR UPDATE, cannot declare the
 -- executor dead while a write of it is under way. First lock of every
--- function that writes for an executor.
+-- function that writes for an executor. The other lock tells _await_writes() that
+-- a write is under way.
 CREATE FUNCTION lockstep._hold_executor(p_executor_id text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('writes of ' || p_executor_id, 0));
+
     PERFORM
     FROM lockstep.executor AS e
     WHERE e.executor_id = p_executor_id
@@ -997,6 +1724,31 @@ END;
 COMMENT ON FUNCTION lockstep._is_announced(text, text) IS
     'Tells whether a value is being published at this moment.';
 
+-- sql/30_internal/is_cancelled_here.sql
+
+-- Tells whether the caller's own transaction cancelled a workflow while it ran.
+--
+-- Its executor cannot see that yet and goes on writing steps, so what it wrote cannot be
+-- deleted before that transaction has committed.
+CREATE FUNCTION lockstep._is_cancelled_here(p_workflow lockstep.workflow_status)
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (p_workflow).status = 'CANCELLED'
+        AND (p_workflow).executor_id IS NOT NULL
+        AND (
+            SELECT w.xmin = pg_current_xact_id()::xid
+            FROM lockstep.workflow_status AS w
+            WHERE w.workflow_id = (p_workflow).workflow_id
+        );
+END
+$$;
+COMMENT ON FUNCTION lockstep._is_cancelled_here(lockstep.workflow_status) IS
+    'Tells whether the caller''s own transaction cancelled a workflow while it ran.';
+
 -- sql/30_internal/is_held.sql
 
 -- Tells whether an executor still runs this attempt of a workflow.
@@ -1026,6 +1778,20 @@ $$;
 COMMENT ON FUNCTION lockstep._is_held(text, text, int) IS
     'Tells whether an executor still runs this attempt of a workflow.';
 
+-- sql/30_internal/mermaid_text.sql
+
+-- Escapes a text for a quoted label of Mermaid, whose entities begin with a number sign.
+CREATE FUNCTION lockstep._mermaid_text(p_text text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+BEGIN ATOMIC
+    SELECT replace(replace(replace(replace(replace(replace(replace(
+        p_text, '#', '#35;'), '&', '#amp;'), '"', '#quot;'), '<', '#lt;'), '>', '#gt;'), '`', '#96;'), '\', '#92;');
+END;
+COMMENT ON FUNCTION lockstep._mermaid_text(text) IS
+    'Escapes a text for a quoted label of Mermaid.';
+
 -- sql/30_internal/name_problem.sql
 
 -- Says what is wrong with a name or id that is missing, blank or too long: message,
@@ -1052,6 +1818,208 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._name_problem(text, text) IS
     'Says what is wrong with a name or id: message, detail and hint.';
+
+-- sql/30_internal/newest_workflows.sql
+
+-- Lists the newest workflows of some statuses, of a queue and a name if given.
+--
+-- Newest first by (created_at, workflow_id), from p_from on and before (p_before_at,
+-- p_before_id). workflow_status_list_idx holds them by status, queue and name and only
+-- then by time, because an index by time is read to its end for a rare status, queue or
+-- name. So this finds which (status, queue, name) there are, hopping from one to the
+-- next, and merges their newest: the newest few of each tell a time after which there
+-- are p_count, and of each only what is newer is read. What runs is listed by executor.
+-- Costs a look or two into the index, 10 µs each, for each (status, queue, name).
+--
+-- The plan is made for the values, so that what is not asked for is not in it. No other
+-- query says (status <> 'PENDING') IS TRUE: the index is for this and for
+-- purge_workflows() alone, and a claim whose statistics are old cannot be tempted to read
+-- and sort it.
+CREATE FUNCTION lockstep._newest_workflows(
+    p_statuses text[],
+    p_queue_name text,
+    p_workflow_name text,
+    p_from timestamptz,
+    p_before_at timestamptz,
+    p_before_id text,
+    p_count int
+)
+RETURNS TABLE (workflow_id text, created_at timestamptz)
+LANGUAGE plpgsql
+STABLE
+ROWS 100
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE prefix AS (
+        SELECT f.status, f.queue_name, f.workflow_name, f.created_at
+        FROM unnest(array_remove(p_statuses, 'PENDING')) AS s (status)
+        CROSS JOIN LATERAL (
+            SELECT
+                w.status, w.queue_name, coalesce(p_workflow_name, w.workflow_name) AS workflow_name,
+                CASE WHEN p_workflow_name IS NULL THEN w.created_at ELSE 'infinity' END AS created_at
+            FROM lockstep.workflow_status AS w
+            WHERE (w.status <> 'PENDING') IS TRUE
+                AND w.status = s.status
+                AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
+            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC
+            LIMIT 1
+        ) AS f
+        UNION ALL
+        SELECT n.status, n.queue_name, n.workflow_name, n.created_at
+        FROM prefix AS p
+        CROSS JOIN LATERAL (
+            SELECT
+                w.status, w.queue_name, coalesce(p_workflow_name, w.workflow_name) AS workflow_name,
+                CASE WHEN p_workflow_name IS NULL THEN w.created_at ELSE 'infinity' END AS created_at
+            FROM lockstep.workflow_status AS w
+            WHERE (w.status <> 'PENDING') IS TRUE
+                AND w.status = p.status
+                AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
+                AND CASE
+                    WHEN p_workflow_name IS NULL
+                        THEN (w.queue_name, w.workflow_name) > (p.queue_name, p.workflow_name)
+                    ELSE w.queue_name > p.queue_name
+                END
+            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC
+            LIMIT 1
+        ) AS n
+    ),
+
+    executor AS (
+        (
+            SELECT w.executor_id
+            FROM lockstep.workflow_status AS w
+            WHERE 'PENDING' = ANY (p_statuses)
+                AND w.status = 'PENDING'
+            ORDER BY w.executor_id
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT n.executor_id
+        FROM executor AS e
+        CROSS JOIN LATERAL (
+            SELECT w.executor_id
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.executor_id > e.executor_id
+            ORDER BY w.executor_id
+            LIMIT 1
+        ) AS n
+    ),
+
+    -- the newest of each are p_count rows, or more: nothing older is on the page
+    first_floor AS MATERIALIZED (
+        SELECT greatest(p_from, CASE WHEN count(*) = p_count THEN min(p.created_at) END) AS created_at
+        FROM (
+            SELECT p.created_at
+            FROM prefix AS p
+            WHERE p.created_at < p_before_at
+            ORDER BY p.created_at DESC
+            LIMIT p_count
+        ) AS p
+    ),
+
+    newest AS MATERIALIZED (
+        SELECT p.status, p.queue_name, p.workflow_name, n.created_at
+        FROM prefix AS p
+        CROSS JOIN LATERAL (
+            SELECT w.created_at
+            FROM lockstep.workflow_status AS w
+            WHERE (w.status <> 'PENDING') IS TRUE
+                AND w.status = p.status
+                AND w.queue_name = p.queue_name
+                AND w.workflow_name = p.workflow_name
+                AND w.created_at >= p_from
+                AND w.created_at <= p_before_at
+                AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
+            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC
+            LIMIT (SELECT 1 + 3 * p_count / greatest(count(*), 1) FROM prefix)
+        ) AS n
+        WHERE p.created_at >= (SELECT f.created_at FROM first_floor AS f)
+    ),
+
+    floor AS MATERIALIZED (
+        SELECT greatest(p_from, CASE WHEN count(*) = p_count THEN min(n.created_at) END) AS created_at
+        FROM (SELECT n.created_at FROM newest AS n ORDER BY n.created_at DESC LIMIT p_count) AS n
+    )
+
+    SELECT f.workflow_id, f.created_at
+    FROM (
+        SELECT l.workflow_id, l.created_at
+        FROM (
+            SELECT n.status, n.queue_name, n.workflow_name
+            FROM newest AS n
+            CROSS JOIN floor AS f
+            WHERE n.created_at >= f.created_at
+            GROUP BY n.status, n.queue_name, n.workflow_name
+        ) AS p
+        CROSS JOIN LATERAL (
+            SELECT w.workflow_id, w.created_at
+            FROM lockstep.workflow_status AS w
+            WHERE (w.status <> 'PENDING') IS TRUE
+                AND w.status = p.status
+                AND w.queue_name = p.queue_name
+                AND w.workflow_name = p.workflow_name
+                AND w.created_at >= (SELECT f.created_at FROM floor AS f)
+                AND w.created_at <= p_before_at
+                AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
+            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC, w.workflow_id DESC
+            LIMIT p_count
+        ) AS l
+        UNION ALL
+        SELECT r.workflow_id, r.created_at
+        FROM executor AS e
+        CROSS JOIN LATERAL (
+            SELECT w.workflow_id, w.created_at
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.executor_id = e.executor_id
+                AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
+                AND (p_workflow_name IS NULL OR w.workflow_name = p_workflow_name)
+                AND w.created_at >= (SELECT f.created_at FROM floor AS f)
+                AND w.created_at <= p_before_at
+                AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
+            ORDER BY w.executor_id, w.created_at DESC, w.workflow_id DESC
+            LIMIT p_count
+        ) AS r
+    ) AS f
+    ORDER BY f.created_at DESC, f.workflow_id DESC
+    LIMIT p_count;
+END
+$$;
+COMMENT ON FUNCTION lockstep._newest_workflows(text[], text, text, timestamptz, timestamptz, text, int) IS
+    'Lists the newest workflows of some statuses, of a queue and a name if given.';
+
+-- sql/30_internal/one_line.sql
+
+-- Makes one line of a text of any origin, shortened to p_length characters.
+--
+-- Control characters and the line separators of Unicode become blanks, so that a name or a
+-- message cannot look like lines of ours.
+CREATE FUNCTION lockstep._one_line(p_text text, p_length int DEFAULT 200)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+BEGIN ATOMIC
+    SELECT CASE
+        WHEN length(t.line) > p_length THEN left(t.line, p_length - 1) || '…'
+        ELSE t.line
+    END
+    FROM (
+        SELECT regexp_replace(
+            p_text, '[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]+', ' ', 'g'
+        ) AS line
+    ) AS t;
+END;
+COMMENT ON FUNCTION lockstep._one_line(text, int) IS
+    'Makes one line of a text of any origin.';
 
 -- sql/30_internal/recorded_steps.sql
 
@@ -1091,6 +2059,53 @@ END;
 COMMENT ON FUNCTION lockstep._recorded_steps(text) IS
     'Lists the recorded steps of a workflow as replay reads them.';
 
+-- sql/30_internal/refuse_rival.sql
+
+-- Raises the error for a deduplication id that an unfinished workflow has.
+CREATE FUNCTION lockstep._refuse_rival(
+    p_queue_name text,
+    p_deduplication_id text,
+    p_rival_id text,
+    p_hint text
+)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
+        p_queue_name, p_deduplication_id
+        USING ERRCODE = 'unique_violation',
+              DETAIL = format('It is workflow "%s".', p_rival_id),
+              HINT = p_hint;
+END
+$$;
+COMMENT ON FUNCTION lockstep._refuse_rival(text, text, text, text) IS
+    'Raises the error for a deduplication id that an unfinished workflow has.';
+
+-- sql/30_internal/refuse_state.sql
+
+-- Raises the error for a workflow whose status does not allow what is asked.
+--
+-- p_change completes the sentence "workflow … is SUCCESS and …".
+CREATE FUNCTION lockstep._refuse_state(
+    p_workflow_id text,
+    p_status text,
+    p_change text,
+    p_hint text
+)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'workflow "%" is % and %', p_workflow_id, p_status, p_change
+        USING ERRCODE = 'object_not_in_prerequisite_state', HINT = p_hint;
+END
+$$;
+COMMENT ON FUNCTION lockstep._refuse_state(text, text, text, text) IS
+    'Raises the error for a workflow whose status does not allow what is asked.';
+
 -- sql/30_internal/refuse_unknown_workflow.sql
 
 -- Raises the error for a workflow id that no workflow has.
@@ -1108,6 +2123,136 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._refuse_unknown_workflow(text) IS
     'Raises the error for a workflow id that no workflow has.';
+
+-- sql/30_internal/rerun_problem.sql
+
+-- Finds what keeps an ended workflow from running again: NULL, or code, message,
+-- detail and hint.
+--
+-- p_keeps_steps tells whether it would go on from its recorded steps. Then it must
+-- not have been compensated, as those steps were undone; without them the
+-- compensation must only have ended. A compensation from before the latest start is
+-- that of a run which was restarted since.
+CREATE FUNCTION lockstep._rerun_problem(
+    p_workflow_id text,
+    p_keeps_steps boolean
+)
+RETURNS text[]
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_undo_id text;
+    v_rival_id text;
+    r_workflow record;
+BEGIN
+    SELECT w.status, w.queue_name, w.deduplication_id, w.started_at
+    INTO r_workflow
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = p_workflow_id;
+
+    SELECT u.workflow_id
+    INTO v_undo_id
+    FROM lockstep.workflow_status AS u
+    WHERE u.parent_workflow_id = p_workflow_id
+        AND u.workflow_name = 'lockstep.compensate'
+        AND u.created_at >= r_workflow.started_at
+        AND (p_keeps_steps OR u.completed_at IS NULL)
+    LIMIT 1;
+
+    IF FOUND THEN
+        RETURN ARRAY[
+            'object_not_in_prerequisite_state',
+            format(
+                'workflow "%s" %s: %s cannot become ENQUEUED', p_workflow_id,
+                CASE WHEN p_keeps_steps THEN 'was compensated' ELSE 'is being compensated' END,
+                r_workflow.status
+            ),
+            format('Workflow "%s" undoes its steps.', v_undo_id),
+            CASE
+                WHEN p_keeps_steps THEN 'restart_workflow() runs it again from its beginning.'
+                ELSE 'Restart it when that one has ended.'
+            END
+        ];
+    END IF;
+
+    v_rival_id := lockstep._deduplication_rival(r_workflow.queue_name, r_workflow.deduplication_id);
+
+    IF v_rival_id IS NOT NULL THEN
+        RETURN ARRAY[
+            'unique_violation',
+            format(
+                'queue "%s" has an unfinished workflow with deduplication_id "%s"',
+                r_workflow.queue_name, r_workflow.deduplication_id
+            ),
+            format('It is workflow "%s".', v_rival_id),
+            CASE
+                WHEN p_keeps_steps THEN 'Resume this one when that one has ended.'
+                ELSE 'Restart this one when that one has ended.'
+            END
+        ];
+    END IF;
+
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._rerun_problem(text, boolean) IS
+    'Finds what keeps an ended workflow from running again.';
+
+-- sql/30_internal/restart.sql
+
+-- Does what restart_workflow() says to a workflow that may be restarted.
+--
+-- The caller holds the workflow's row FOR UPDATE. Waits for writes that are under way
+-- (_await_writes()), then locks its messages, steps, events and streams.
+CREATE FUNCTION lockstep._restart(p_workflow_id text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_queue_name text;
+BEGIN
+    PERFORM lockstep._await_writes(ARRAY[p_workflow_id]);
+
+    UPDATE lockstep.notifications AS n
+    SET consumed_at = NULL, consumed_by_step = NULL
+    WHERE n.destination_id = p_workflow_id
+        AND n.consumed_at IS NOT NULL;
+
+    DELETE FROM lockstep.operation_outputs AS o
+    WHERE o.workflow_id = p_workflow_id;
+
+    DELETE FROM lockstep.workflow_events AS v
+    WHERE v.workflow_id = p_workflow_id;
+
+    DELETE FROM lockstep.workflow_streams AS s
+    WHERE s.workflow_id = p_workflow_id;
+
+    UPDATE lockstep.workflow_status AS w
+    SET
+        status = 'ENQUEUED',
+        executor_id = NULL,
+        output = NULL,
+        error = NULL,
+        failures = 0,
+        started_at = NULL,
+        completed_at = NULL,
+        available_at = v_now,
+        max_attempts = least(w.attempts::bigint + w.max_attempts, 2147483647),
+        deadline_at = CASE WHEN w.timeout IS NULL AND w.deadline_at > v_now THEN w.deadline_at END
+    WHERE w.workflow_id = p_workflow_id
+    RETURNING w.queue_name INTO v_queue_name;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[v_queue_name]);
+END
+$$;
+COMMENT ON FUNCTION lockstep._restart(text) IS
+    'Enqueues an ended workflow again without anything that it recorded.';
 
 -- sql/30_internal/retries_problem.sql
 
@@ -1239,6 +2384,25 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._settle_ended(text[], text[]) IS
     'Does what the end of workflows means for others.';
+
+-- sql/30_internal/step_status.sql
+
+-- Names the state of a recorded step; list_steps() says what the words mean.
+CREATE FUNCTION lockstep._step_status(p_step lockstep.operation_outputs)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+BEGIN ATOMIC
+    SELECT CASE
+        WHEN (p_step).completed_at IS NULL AND (p_step).error IS NOT NULL THEN 'RETRYING'
+        WHEN (p_step).completed_at IS NULL THEN 'WAITING'
+        WHEN (p_step).error IS NOT NULL THEN 'ERROR'
+        WHEN (p_step).attempts = 0 THEN 'TIMED_OUT'
+        ELSE 'SUCCESS'
+    END;
+END;
+COMMENT ON FUNCTION lockstep._step_status(lockstep.operation_outputs) IS
+    'Names the state of a recorded step.';
 
 -- sql/30_internal/wake_waiters.sql
 
@@ -1840,7 +3004,7 @@ BEGIN
                 ),
                 enqueue_workflows.priority, n.deduplication_id, n.queue_partition_key,
                 enqueue_workflows.app_version, coalesce(enqueue_workflows.max_attempts, 50),
-                v_now, v_available_at + n.place * interval '1 us',
+                v_now + n.place * interval '1 us', v_available_at + n.place * interval '1 us',
                 enqueue_workflows.deadline, enqueue_workflows.timeout,
                 lockstep._caller(),
                 enqueue_workflows.headers, enqueue_workflows.retries
@@ -2007,7 +3171,7 @@ COMMENT ON FUNCTION lockstep.finish_workflows(text, jsonb) IS
 
 -- sql/40_workflow/get_workflow.sql
 
--- Reads a workflow: its status and how it ended.
+-- Reads a workflow: all of its row, and how far it says that it has come.
 CREATE FUNCTION lockstep.get_workflow(workflow_id text)
 RETURNS TABLE (
     workflow_name text,
@@ -2018,18 +3182,44 @@ RETURNS TABLE (
     attempts int,
     created_at timestamptz,
     started_at timestamptz,
-    completed_at timestamptz
+    completed_at timestamptz,
+    inputs jsonb,
+    priority int,
+    deduplication_id text,
+    queue_partition_key text,
+    app_version text,
+    executor_id text,
+    max_attempts int,
+    failures int,
+    available_at timestamptz,
+    deadline_at timestamptz,
+    waiting_for text[],
+    parent_workflow_id text,
+    forked_from text,
+    enqueued_by text,
+    headers jsonb,
+    progress jsonb
 )
 LANGUAGE plpgsql
 STABLE
 SECURITY DEFINER
+ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     RETURN QUERY
     SELECT
         w.workflow_name, w.queue_name, w.status, w.output, w.error, w.attempts,
-        w.created_at, w.started_at, w.completed_at
+        w.created_at, w.started_at, w.completed_at, w.inputs, w.priority,
+        w.deduplication_id, w.queue_partition_key, w.app_version, w.executor_id,
+        w.max_attempts, w.failures, w.available_at, w.deadline_at, w.waiting_for,
+        w.parent_workflow_id, w.forked_from, w.enqueued_by, w.headers,
+        (
+            SELECT v.value
+            FROM lockstep.workflow_events AS v
+            WHERE v.workflow_id = get_workflow.workflow_id
+                AND v.key = 'lockstep.progress'
+        )
     FROM lockstep.workflow_status AS w
     WHERE w.workflow_id = get_workflow.workflow_id;
 
@@ -2039,7 +3229,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION lockstep.get_workflow(text) IS
-    'Reads a workflow: its status and how it ended.';
+    'Reads a workflow: its status, how it ended and how far it has come.';
 
 -- sql/40_workflow/promote_due_workflows.sql
 
@@ -2197,10 +3387,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
-    v_rival_id text;
+    v_problem text[];
     r_workflow record;
 BEGIN
-    SELECT w.status, w.queue_name, w.deduplication_id
+    SELECT w.status, w.queue_name
     INTO r_workflow
     FROM lockstep.workflow_status AS w
     WHERE w.workflow_id = resume_workflow.workflow_id
@@ -2216,33 +3406,10 @@ BEGIN
                   HINT = 'restart_workflow() runs it again from its beginning.';
     END IF;
 
-    SELECT w.workflow_id
-    INTO v_rival_id
-    FROM lockstep.workflow_status AS w
-    WHERE w.parent_workflow_id = resume_workflow.workflow_id
-        AND w.workflow_name = 'lockstep.compensate';
-
-    IF FOUND THEN
-        RAISE EXCEPTION 'workflow "%" was compensated: % cannot become ENQUEUED',
-            resume_workflow.workflow_id, r_workflow.status
-            USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = format('Workflow "%s" undoes its steps.', v_rival_id),
-                  HINT = 'restart_workflow() runs it again from its beginning.';
-    END IF;
-
-    SELECT w.workflow_id
-    INTO v_rival_id
-    FROM lockstep.workflow_status AS w
-    WHERE w.queue_name = r_workflow.queue_name
-        AND w.deduplication_id = r_workflow.deduplication_id
-        AND w.completed_at IS NULL;
-
-    IF FOUND THEN
-        RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
-            r_workflow.queue_name, r_workflow.deduplication_id
-            USING ERRCODE = 'unique_violation',
-                  DETAIL = format('It is workflow "%s".', v_rival_id),
-                  HINT = 'Resume this one when that one has ended.';
+    v_problem := lockstep._rerun_problem(resume_workflow.workflow_id, true);
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[2]
+            USING ERRCODE = v_problem[1], DETAIL = v_problem[3], HINT = v_problem[4];
     END IF;
 
     IF r_workflow.status = 'ERROR' THEN
@@ -2383,6 +3550,883 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.suspend_workflows(text, jsonb) IS
     'Suspends workflows of an executor until what they wait for comes, or a moment.';
+
+-- sql/42_manage/cancel_workflows.sql
+
+-- Cancels up to max_count workflows that meet a filter, and their children.
+--
+-- Returns the ids of all that it cancelled, children included. The filter has keys as
+-- list_workflows() has parameters; '{}' means all. Rows that somebody holds are skipped
+-- (_change_workflows()): call it until it returns nothing.
+CREATE FUNCTION lockstep.cancel_workflows(filter jsonb, max_count int DEFAULT 1000)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT c.workflow_id
+    FROM lockstep._change_workflows('cancel', cancel_workflows.filter, cancel_workflows.max_count) AS c (workflow_id);
+END
+$$;
+COMMENT ON FUNCTION lockstep.cancel_workflows(jsonb, int) IS
+    'Cancels workflows that meet a filter, and their children; returns their ids.';
+
+-- sql/42_manage/explain_workflow.sql
+
+-- Shows how a workflow came to where it is: its steps, their times, what it waits for.
+--
+-- format 'text' is a tree: ✓ succeeded, ✗ failed, timed out or was cancelled, ⏳ waits,
+-- ▶ runs, ◌ is enqueued, ↩ is the workflow that undoes the steps. Children are below the
+-- step that started them. 'mermaid' is a flowchart of the same. A step that runs now is
+-- not recorded yet and is not shown. Times are in the session's time zone.
+CREATE FUNCTION lockstep.explain_workflow(workflow_id text, format text DEFAULT 'text')
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF explain_workflow.format IS NULL OR explain_workflow.format NOT IN ('text', 'mermaid') THEN
+        RAISE EXCEPTION 'format must be ''text'' or ''mermaid'''
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'It is ' || quote_nullable(left(explain_workflow.format, 40)) || '.',
+                  HINT = 'Leave it out for text.';
+    ELSIF NOT EXISTS (
+        SELECT
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = explain_workflow.workflow_id
+    ) THEN
+        PERFORM lockstep._refuse_unknown_workflow(explain_workflow.workflow_id);
+    END IF;
+
+    IF explain_workflow.format = 'text' THEN
+        RETURN (
+            SELECT string_agg(e.line, E'\n' ORDER BY e.place)
+            FROM lockstep._explain_as_text(explain_workflow.workflow_id)
+                WITH ORDINALITY AS e (line, place)
+        );
+    END IF;
+
+    RETURN (
+        SELECT string_agg(e.line, E'\n' ORDER BY e.place)
+        FROM (
+            SELECT 'flowchart TD' AS line, 0 AS place
+            UNION ALL
+            SELECT m.line, m.place
+            FROM lockstep._explain_as_mermaid(explain_workflow.workflow_id)
+                WITH ORDINALITY AS m (line, place)
+        ) AS e
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep.explain_workflow(text, text) IS
+    'Shows how a workflow came to where it is, as a tree of text or a Mermaid flowchart.';
+
+-- sql/42_manage/fast_forward.sql
+
+-- Ends now what a workflow waits for: a start delay, a sleep, the pause before a retry, or
+-- the wait for a message, an event or another workflow.
+--
+-- Without a payload time is over for all of it: a DELAYED workflow goes on, a WAITING one
+-- finds that its waits have timed out, also those that had no timeout. With a payload a
+-- workflow that waits for messages of one topic receives that as a message; of a
+-- workflow that waits for several topics, send_message() says which is meant. Others
+-- take no payload: what an event or a child returns is theirs alone to say.
+--
+-- Refuses with 55000 a workflow in any other status. Locks the workflow row, then its
+-- steps: a promotion that came first has made it ENQUEUED and the call fails; an
+-- executor writes steps only of workflows that run.
+CREATE FUNCTION lockstep.fast_forward(workflow_id text, payload jsonb DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_topics text[];
+    r_workflow record;
+BEGIN
+    SELECT w.status, w.waiting_for, w.queue_name
+    INTO r_workflow
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = fast_forward.workflow_id
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(fast_forward.workflow_id);
+    ELSIF r_workflow.status NOT IN ('DELAYED', 'WAITING') THEN
+        PERFORM lockstep._refuse_state(
+            fast_forward.workflow_id, r_workflow.status, 'has no wait to end',
+            'Only a workflow that is DELAYED or WAITING can be fast-forwarded to ENQUEUED.'
+        );
+    END IF;
+
+    IF fast_forward.payload IS NOT NULL THEN
+        v_topics := ARRAY(
+            SELECT substr(f.what, length('message:') + 1)
+            FROM unnest(r_workflow.waiting_for) AS f (what)
+            WHERE starts_with(f.what, 'message:')
+        );
+
+        IF v_topics = '{}' THEN
+            RAISE EXCEPTION 'workflow "%" waits for no message: it is %', fast_forward.workflow_id, r_workflow.status
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      DETAIL = CASE
+                          WHEN r_workflow.status = 'WAITING'
+                              THEN format('It waits for %s.', array_to_string(r_workflow.waiting_for, ', '))
+                          ELSE 'It waits for a moment.'
+                      END,
+                      HINT = 'Leave the payload out to end the wait.';
+        ELSIF cardinality(v_topics) > 1 THEN
+            RAISE EXCEPTION 'workflow "%" waits for messages of % topics', fast_forward.workflow_id, cardinality(v_topics)
+                USING ERRCODE = 'invalid_parameter_value',
+                      DETAIL = format('It waits for %s.', array_to_string(r_workflow.waiting_for, ', ')),
+                      HINT = 'Name the topic: send_message(workflow_id, message, topic).';
+        END IF;
+
+        PERFORM lockstep.send_message(fast_forward.workflow_id, fast_forward.payload, nullif(v_topics[1], ''));
+        RETURN;
+    END IF;
+
+    UPDATE lockstep.operation_outputs AS o
+    SET available_at = v_now
+    WHERE o.workflow_id = fast_forward.workflow_id
+        AND o.completed_at IS NULL;
+
+    UPDATE lockstep.workflow_status AS w
+    SET status = 'ENQUEUED', waiting_for = NULL, available_at = v_now
+    WHERE w.workflow_id = fast_forward.workflow_id;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[r_workflow.queue_name]);
+END
+$$;
+COMMENT ON FUNCTION lockstep.fast_forward(text, jsonb) IS
+    'Ends now what a workflow waits for, or delivers it as a message.';
+
+-- sql/42_manage/fork_workflow.sql
+
+-- Enqueues a new workflow that goes on where another one was before a step.
+--
+-- The source may be in any status and stays as it is. The fork has its name, arguments,
+-- priority, partition, headers, retries, timeout and, unless they are given, its queue
+-- and app_version. It begins with the source's finished steps before from_step: those
+-- whose place in the main branch, step_id % 65536, is smaller. What was published before
+-- the first of the other steps began is copied too: events, of which the last value is
+-- known and no earlier one, and streams. Not copied are messages, as what the source
+-- received is in its steps; the deduplication id; the parent; and a deadline that has
+-- passed or came from a timeout. Steps with an undo step are undone if the fork fails.
+--
+-- Returns the new id. The same call with the same new_workflow_id returns it again;
+-- 23505 if another workflow has it. A source that was compensated cannot be forked after
+-- a step that was undone: 55000.
+--
+-- Locks the source FOR KEY SHARE: it may go on, be claimed or finish meanwhile, but not be
+-- restarted or purged.
+CREATE FUNCTION lockstep.fork_workflow(
+    workflow_id text,
+    from_step int,
+    new_workflow_id text DEFAULT NULL,
+    app_version text DEFAULT NULL,
+    queue_name text DEFAULT NULL
+)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_new_id constant text := coalesce(fork_workflow.new_workflow_id, lockstep._generate_id(v_now));
+    v_problem text[];
+    v_undo_id text;
+    v_first_left_out_at timestamptz;
+    r_source record;
+    r_rival record;
+BEGIN
+    IF btrim(v_new_id) = '' OR length(v_new_id) > 512 THEN
+        v_problem := lockstep._name_problem('new_workflow_id', v_new_id);
+    ELSIF btrim(fork_workflow.app_version) = '' OR length(fork_workflow.app_version) > 512 THEN
+        v_problem := lockstep._name_problem('app_version', fork_workflow.app_version);
+    ELSIF btrim(fork_workflow.queue_name) = '' OR length(fork_workflow.queue_name) > 512 THEN
+        v_problem := lockstep._name_problem('queue_name', fork_workflow.queue_name);
+    ELSIF fork_workflow.from_step IS NULL OR fork_workflow.from_step NOT BETWEEN 1 AND 65535 THEN
+        v_problem := ARRAY[
+            'from_step must be between 1 and 65535',
+            format('It is %s.', coalesce(fork_workflow.from_step::text, 'null')),
+            'Pass the step_id of the first step that is to run again; list_steps() lists them.'
+        ];
+    END IF;
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    SELECT w.*
+    INTO r_source
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = fork_workflow.workflow_id
+    FOR KEY SHARE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(fork_workflow.workflow_id);
+    END IF;
+
+    SELECT u.workflow_id
+    INTO v_undo_id
+    FROM lockstep.workflow_status AS u
+    WHERE u.parent_workflow_id = fork_workflow.workflow_id
+        AND u.workflow_name = 'lockstep.compensate'
+        AND u.created_at >= r_source.started_at
+        AND EXISTS (
+            SELECT
+            FROM lockstep.operation_outputs AS o
+            WHERE o.workflow_id = fork_workflow.workflow_id
+                AND o.step_name = 'compensate'
+                AND o.completed_at IS NOT NULL
+                AND o.step_id % 65536 < fork_workflow.from_step
+        )
+    LIMIT 1;
+
+    IF FOUND THEN
+        RAISE EXCEPTION 'workflow "%" was compensated and cannot be forked from step %',
+            fork_workflow.workflow_id, fork_workflow.from_step
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('Workflow "%s" undoes steps before that one.', v_undo_id),
+                  HINT = 'Fork it from a step before the first that was undone, such as 1.';
+    END IF;
+
+    INSERT INTO lockstep.workflow_status (
+        workflow_id, workflow_name, queue_name, inputs, priority, queue_partition_key,
+        app_version, max_attempts, created_at, available_at, deadline_at, timeout,
+        forked_from, enqueued_by, headers, retries
+    )
+    VALUES (
+        v_new_id, r_source.workflow_name, coalesce(fork_workflow.queue_name, r_source.queue_name),
+        r_source.inputs, r_source.priority, r_source.queue_partition_key,
+        coalesce(fork_workflow.app_version, r_source.app_version), r_source.max_attempts,
+        v_now, v_now,
+        CASE WHEN r_source.timeout IS NULL AND r_source.deadline_at > v_now THEN r_source.deadline_at END,
+        r_source.timeout, r_source.workflow_id, lockstep._caller(), r_source.headers, r_source.retries
+    )
+    ON CONFLICT DO NOTHING;
+
+    IF NOT FOUND THEN
+        SELECT w.workflow_name, w.forked_from
+        INTO r_rival
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = v_new_id;
+
+        IF r_rival.forked_from = r_source.workflow_id THEN
+            RETURN v_new_id;
+        END IF;
+
+        RAISE EXCEPTION 'workflow "%" exists already', v_new_id
+            USING ERRCODE = 'unique_violation',
+                  DETAIL = format('It runs "%s" and is no fork of "%s".', r_rival.workflow_name, r_source.workflow_id),
+                  HINT = 'Use another new_workflow_id, or leave it out.';
+    END IF;
+
+    INSERT INTO lockstep.operation_outputs (
+        workflow_id, step_id, step_name, output, error, attempts, started_at, completed_at,
+        available_at, child_workflow_id
+    )
+    SELECT
+        v_new_id, o.step_id, o.step_name, o.output, o.error, o.attempts, o.started_at, o.completed_at,
+        o.available_at, o.child_workflow_id
+    FROM lockstep.operation_outputs AS o
+    WHERE o.workflow_id = fork_workflow.workflow_id
+        AND o.completed_at IS NOT NULL
+        AND o.step_id % 65536 < fork_workflow.from_step;
+
+    SELECT coalesce(min(o.started_at), 'infinity')
+    INTO v_first_left_out_at
+    FROM lockstep.operation_outputs AS o
+    WHERE o.workflow_id = fork_workflow.workflow_id
+        AND NOT EXISTS (
+            SELECT
+            FROM lockstep.operation_outputs AS copied
+            WHERE copied.workflow_id = v_new_id
+                AND copied.step_id = o.step_id
+        );
+
+    INSERT INTO lockstep.workflow_events (workflow_id, key, value, updated_at)
+    SELECT v_new_id, v.key, v.value, v.updated_at
+    FROM lockstep.workflow_events AS v
+    WHERE v.workflow_id = fork_workflow.workflow_id
+        AND v.updated_at < v_first_left_out_at;
+
+    INSERT INTO lockstep.workflow_streams (workflow_id, key, "offset", value, is_end, written_at)
+    SELECT v_new_id, s.key, s."offset", s.value, s.is_end, s.written_at
+    FROM lockstep.workflow_streams AS s
+    WHERE s.workflow_id = fork_workflow.workflow_id
+        AND s.written_at < v_first_left_out_at;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[coalesce(fork_workflow.queue_name, r_source.queue_name)]);
+    RETURN v_new_id;
+END
+$$;
+COMMENT ON FUNCTION lockstep.fork_workflow(text, int, text, text, text) IS
+    'Enqueues a new workflow that goes on where another one was before a step; returns its id.';
+
+-- sql/42_manage/list_steps.sql
+
+-- Lists the recorded steps of a workflow in the order of its code.
+--
+-- status is SUCCESS or ERROR for a step that has finished, TIMED_OUT for a wait that
+-- ended with nothing; RETRYING for one that waits for its next attempt, WAITING for
+-- one that waits for anything else: a moment, a message, an event, a child. A step
+-- that runs has no row yet. A branch of concurrent steps comes right after the step
+-- of the main branch at which it began: step_id % 65536 is that place.
+CREATE FUNCTION lockstep.list_steps(workflow_id text)
+RETURNS TABLE (
+    step_id int,
+    step_name text,
+    status text,
+    output jsonb,
+    error jsonb,
+    attempts int,
+    started_at timestamptz,
+    completed_at timestamptz,
+    available_at timestamptz,
+    child_workflow_id text
+)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT
+        o.step_id, o.step_name, lockstep._step_status(o), o.output, o.error, o.attempts,
+        o.started_at, o.completed_at, o.available_at, o.child_workflow_id
+    FROM lockstep.operation_outputs AS o
+    WHERE o.workflow_id = list_steps.workflow_id
+    ORDER BY o.step_id % 65536, o.step_id;
+
+    IF NOT FOUND AND NOT EXISTS (
+        SELECT
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = list_steps.workflow_id
+    ) THEN
+        PERFORM lockstep._refuse_unknown_workflow(list_steps.workflow_id);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.list_steps(text) IS
+    'Lists the recorded steps of a workflow in the order of its code.';
+
+-- sql/42_manage/list_workflows.sql
+
+-- Lists workflows, newest first, as get_workflow() reads them.
+--
+-- Each argument that is given leaves out what does not meet it. created_after includes
+-- that moment, created_before does not; error_text is searched for, in any case, in the
+-- error's type and message; headers must contain what is given. before_id is the last
+-- id of the page before: what follows it is listed, whatever was enqueued since.
+--
+-- An index serves status, queue_name, workflow_name, the times and before_id in any
+-- combination; parent_workflow_id; and id_prefix, if at most 5000 ids have it. Only
+-- tested, on what the others leave and from the newest on, are error_text, headers and
+-- any other id_prefix: give a status, queue or time with them. The cost does not grow
+-- with the number of workflows, but by some 10 µs with each combination of status, queue
+-- and name that there is.
+--
+-- LANGUAGE sql, because its arguments have the names of its columns.
+CREATE FUNCTION lockstep.list_workflows(
+    status text[] DEFAULT NULL,
+    workflow_name text DEFAULT NULL,
+    queue_name text DEFAULT NULL,
+    created_after timestamptz DEFAULT NULL,
+    created_before timestamptz DEFAULT NULL,
+    parent_workflow_id text DEFAULT NULL,
+    id_prefix text DEFAULT NULL,
+    error_text text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    before_id text DEFAULT NULL,
+    max_count int DEFAULT 100
+)
+RETURNS TABLE (
+    workflow_id text,
+    workflow_name text,
+    queue_name text,
+    status text,
+    output jsonb,
+    error jsonb,
+    attempts int,
+    created_at timestamptz,
+    started_at timestamptz,
+    completed_at timestamptz,
+    inputs jsonb,
+    priority int,
+    deduplication_id text,
+    queue_partition_key text,
+    app_version text,
+    executor_id text,
+    max_attempts int,
+    failures int,
+    available_at timestamptz,
+    deadline_at timestamptz,
+    waiting_for text[],
+    parent_workflow_id text,
+    forked_from text,
+    enqueued_by text,
+    headers jsonb,
+    progress jsonb
+)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+ROWS 100
+-- the number of rows is not known to the planner, which would compile the query for it
+SET jit = off
+BEGIN ATOMIC
+    SELECT
+        f.workflow_id, g.workflow_name, g.queue_name, g.status, g.output, g.error, g.attempts,
+        g.created_at, g.started_at, g.completed_at, g.inputs, g.priority,
+        g.deduplication_id, g.queue_partition_key, g.app_version, g.executor_id,
+        g.max_attempts, g.failures, g.available_at, g.deadline_at, g.waiting_for,
+        g.parent_workflow_id, g.forked_from, g.enqueued_by, g.headers, g.progress
+    FROM lockstep._find_workflows(
+        lockstep._checked_filter(
+            jsonb_strip_nulls(jsonb_build_object(
+                'status', to_jsonb(list_workflows.status),
+                'workflow_name', list_workflows.workflow_name,
+                'queue_name', list_workflows.queue_name,
+                'created_after', list_workflows.created_after,
+                'created_before', list_workflows.created_before,
+                'parent_workflow_id', list_workflows.parent_workflow_id,
+                'id_prefix', list_workflows.id_prefix,
+                'error_text', list_workflows.error_text
+            ))
+            || CASE
+                WHEN list_workflows.headers IS NULL THEN '{}'
+                ELSE jsonb_build_object('headers', list_workflows.headers)
+            END,
+            list_workflows.max_count
+        ),
+        NULL, list_workflows.before_id, list_workflows.max_count
+    ) AS f
+    CROSS JOIN LATERAL lockstep.get_workflow(f.workflow_id) AS g
+    ORDER BY f.created_at DESC, f.workflow_id DESC;
+END;
+COMMENT ON FUNCTION lockstep.list_workflows(
+    text[], text, text, timestamptz, timestamptz, text, text, text, jsonb, text, int
+) IS
+    'Lists workflows, newest first.';
+
+-- sql/42_manage/move_workflow.sql
+
+-- Moves a workflow that waits to another queue.
+--
+-- It keeps its age, so it does not go to the end of the new queue. Returns true;
+-- false if it is in that queue already. One that runs, or has ended, is refused with
+-- 55000; one whose deduplication id is taken in the new queue with 23505.
+--
+-- Locks the workflow row: a claim that came first has made it PENDING and the call
+-- fails; one that comes later skips the row. The unique index stops a rival that is
+-- enqueued at this moment.
+CREATE FUNCTION lockstep.move_workflow(workflow_id text, queue_name text)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_problem text[];
+    v_rival_id text;
+    r_workflow record;
+BEGIN
+    IF move_workflow.queue_name IS NULL
+        OR btrim(move_workflow.queue_name) = '' OR length(move_workflow.queue_name) > 512
+    THEN
+        v_problem := lockstep._name_problem('queue_name', move_workflow.queue_name);
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    SELECT w.status, w.queue_name, w.deduplication_id
+    INTO r_workflow
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = move_workflow.workflow_id
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(move_workflow.workflow_id);
+    ELSIF r_workflow.status NOT IN ('ENQUEUED', 'DELAYED', 'WAITING') THEN
+        PERFORM lockstep._refuse_state(
+            move_workflow.workflow_id, r_workflow.status, 'cannot move to another queue',
+            'Only a workflow that is ENQUEUED, DELAYED or WAITING can move.'
+        );
+    ELSIF r_workflow.queue_name = move_workflow.queue_name THEN
+        RETURN false;
+    END IF;
+
+    v_rival_id := lockstep._deduplication_rival(move_workflow.queue_name, r_workflow.deduplication_id);
+    IF v_rival_id IS NOT NULL THEN
+        PERFORM lockstep._refuse_rival(
+            move_workflow.queue_name, r_workflow.deduplication_id, v_rival_id,
+            'Move this one when that one has ended.'
+        );
+    END IF;
+
+    UPDATE lockstep.workflow_status AS w
+    SET queue_name = move_workflow.queue_name
+    WHERE w.workflow_id = move_workflow.workflow_id;
+
+    IF r_workflow.status = 'ENQUEUED' THEN
+        PERFORM lockstep._ring_doorbell(ARRAY[move_workflow.queue_name]);
+    END IF;
+
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION lockstep.move_workflow(text, text) IS
+    'Moves a workflow that waits to another queue; false if it is there already.';
+
+-- sql/42_manage/move_workflows.sql
+
+-- Moves up to max_count waiting workflows that meet a filter to another queue.
+--
+-- Returns the ids of those that were in another. What cannot be moved, because its
+-- deduplication id is taken there, is passed over. The filter has keys as
+-- list_workflows() has parameters; '{}' means all. Rows that somebody holds are skipped
+-- (_change_workflows()): call it until it returns nothing.
+CREATE FUNCTION lockstep.move_workflows(filter jsonb, queue_name text, max_count int DEFAULT 1000)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_problem text[];
+BEGIN
+    IF move_workflows.queue_name IS NULL
+        OR btrim(move_workflows.queue_name) = '' OR length(move_workflows.queue_name) > 512
+    THEN
+        v_problem := lockstep._name_problem('queue_name', move_workflows.queue_name);
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    RETURN QUERY
+    SELECT c.workflow_id
+    FROM lockstep._change_workflows(
+        'move', move_workflows.filter, move_workflows.max_count, move_workflows.queue_name
+    ) AS c (workflow_id);
+END
+$$;
+COMMENT ON FUNCTION lockstep.move_workflows(jsonb, text, int) IS
+    'Moves waiting workflows that meet a filter to another queue; returns their ids.';
+
+-- sql/42_manage/purge_workflows.sql
+
+-- Deletes up to max_count workflows that ended longer ago than an interval.
+--
+-- With them go their steps, messages, events, streams and what is left of their waits.
+-- Returns how many it deleted; call it until that is fewer than max_count, each time in
+-- a transaction of its own, so that no call holds up vacuum or a restart. A child stays
+-- while its parent, which may not have read its result yet, has not ended.
+--
+-- workflow_status_list_idx leads to them: of each status, queue and name the oldest first,
+-- by the time they were enqueued, so that of those which ran for longer than the interval
+-- more are looked at. Locks workflow rows FOR UPDATE, skipping locked ones, among them those
+-- that record_step() in an open transaction holds (FOR KEY SHARE), and then waits for the
+-- other writes of the executors that ran them (_await_writes()). So no step is left.
+CREATE FUNCTION lockstep.purge_workflows(older_than interval, max_count int DEFAULT 1000)
+RETURNS int
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_ended_before constant timestamptz := clock_timestamp() - purge_workflows.older_than;
+    v_ids text[] := ARRAY[]::text[];
+    r_kind record;
+BEGIN
+    IF purge_workflows.older_than IS NULL OR purge_workflows.older_than < interval '0' THEN
+        RAISE EXCEPTION 'older_than must not be negative'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', coalesce(purge_workflows.older_than::text, 'null')),
+                  HINT = 'Pass how long workflows are kept after they ended, as interval ''30 days''.';
+    END IF;
+    PERFORM lockstep._checked_filter('{}', purge_workflows.max_count);
+
+    FOR r_kind IN
+        WITH RECURSIVE kind AS (
+            SELECT f.status, f.queue_name, f.workflow_name
+            FROM unnest(ARRAY['SUCCESS', 'ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED']) AS s (status)
+            CROSS JOIN LATERAL (
+                SELECT w.status, w.queue_name, w.workflow_name
+                FROM lockstep.workflow_status AS w
+                WHERE (w.status <> 'PENDING') IS TRUE
+                    AND w.status = s.status
+                ORDER BY w.status, w.queue_name, w.workflow_name
+                LIMIT 1
+            ) AS f
+            UNION ALL
+            SELECT n.status, n.queue_name, n.workflow_name
+            FROM kind AS k
+            CROSS JOIN LATERAL (
+                SELECT w.status, w.queue_name, w.workflow_name
+                FROM lockstep.workflow_status AS w
+                WHERE (w.status <> 'PENDING') IS TRUE
+                    AND w.status = k.status
+                    AND (w.queue_name, w.workflow_name) > (k.queue_name, k.workflow_name)
+                ORDER BY w.status, w.queue_name, w.workflow_name
+                LIMIT 1
+            ) AS n
+        )
+
+        SELECT k.status, k.queue_name, k.workflow_name
+        FROM kind AS k
+    LOOP
+        v_ids := v_ids || ARRAY(
+            SELECT w.workflow_id
+            FROM lockstep.workflow_status AS w
+            WHERE (w.status <> 'PENDING') IS TRUE
+                AND w.status = r_kind.status
+                AND w.queue_name = r_kind.queue_name
+                AND w.workflow_name = r_kind.workflow_name
+                AND w.created_at <= v_ended_before
+                AND w.completed_at <= v_ended_before
+                AND NOT EXISTS (
+                    SELECT
+                    FROM lockstep.workflow_status AS p
+                    WHERE p.workflow_id = w.parent_workflow_id
+                        AND p.completed_at IS NULL
+                )
+            ORDER BY w.created_at
+            LIMIT purge_workflows.max_count - cardinality(v_ids)
+            FOR UPDATE OF w SKIP LOCKED
+        );
+        EXIT WHEN cardinality(v_ids) = purge_workflows.max_count;
+    END LOOP;
+
+    PERFORM lockstep._await_writes(v_ids);
+
+    -- a workflow that stopped waiting may have left its entry with what it waited for
+    DELETE FROM lockstep.waiter AS e
+    USING lockstep.operation_outputs AS o
+    WHERE o.workflow_id = ANY (v_ids)
+        AND o.child_workflow_id IS NOT NULL
+        AND e.awaited_id = ANY (ARRAY[o.child_workflow_id])
+        AND NOT e.is_client
+        AND e.waiter = o.workflow_id;
+
+    DELETE FROM lockstep.waiter AS e WHERE e.awaited_id = ANY (v_ids);
+    DELETE FROM lockstep.operation_outputs AS o WHERE o.workflow_id = ANY (v_ids);
+    DELETE FROM lockstep.workflow_events AS v WHERE v.workflow_id = ANY (v_ids);
+    DELETE FROM lockstep.workflow_streams AS s WHERE s.workflow_id = ANY (v_ids);
+    DELETE FROM lockstep.notifications AS n WHERE n.destination_id = ANY (v_ids) AND n.consumed_at IS NULL;
+    DELETE FROM lockstep.notifications AS n WHERE n.destination_id = ANY (v_ids) AND n.consumed_at IS NOT NULL;
+    DELETE FROM lockstep.workflow_status AS w WHERE w.workflow_id = ANY (v_ids);
+
+    RETURN cardinality(v_ids);
+END
+$$;
+COMMENT ON FUNCTION lockstep.purge_workflows(interval, int) IS
+    'Deletes workflows that ended longer ago than an interval, with all that they recorded.';
+
+-- sql/42_manage/restart_workflow.sql
+
+-- Enqueues a workflow that has ended again, to run from its beginning.
+--
+-- It keeps its id, arguments and created_at. What it recorded is deleted: steps, events
+-- and streams; the messages that it received are unread again, and come first. Attempts
+-- count on from where they were, with room for as many more as before: they are part of
+-- the fence, so an attempt that still runs somewhere cannot write any more. Failures count
+-- anew; a timeout runs from the new start, and a deadline that has passed is lifted.
+-- Children that were started under a generated id are started anew; those with an id
+-- of their own are found, with the result they have.
+--
+-- Refuses with 55000 a workflow that has not ended, or whose compensation has not; with
+-- 23505 one whose deduplication id is taken.
+--
+-- Locks the workflow row FOR UPDATE, which waits for record_step() (FOR KEY SHARE), and
+-- then waits for the other writes of its executor (_await_writes()). So no step of the old
+-- run appears after the steps were deleted.
+CREATE FUNCTION lockstep.restart_workflow(workflow_id text)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_problem text[];
+    r_workflow record;
+BEGIN
+    SELECT w.status, w.completed_at, lockstep._is_cancelled_here(w) AS is_cancelled_here
+    INTO r_workflow
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = restart_workflow.workflow_id
+    FOR UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(restart_workflow.workflow_id);
+    ELSIF r_workflow.completed_at IS NULL THEN
+        PERFORM lockstep._refuse_state(
+            restart_workflow.workflow_id, r_workflow.status, 'cannot become ENQUEUED',
+            'Only a workflow that has ended can be restarted; cancel it first.'
+        );
+    ELSIF r_workflow.is_cancelled_here THEN
+        PERFORM lockstep._refuse_state(
+            restart_workflow.workflow_id, r_workflow.status,
+            'cannot become ENQUEUED in the transaction that cancelled it while it ran',
+            'Commit, then restart it.'
+        );
+    END IF;
+
+    v_problem := lockstep._rerun_problem(restart_workflow.workflow_id, false);
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[2]
+            USING ERRCODE = v_problem[1], DETAIL = v_problem[3], HINT = v_problem[4];
+    END IF;
+
+    PERFORM lockstep._restart(restart_workflow.workflow_id);
+END
+$$;
+COMMENT ON FUNCTION lockstep.restart_workflow(text) IS
+    'Enqueues a workflow that has ended again, to run from its beginning.';
+
+-- sql/42_manage/restart_workflows.sql
+
+-- Restarts up to max_count workflows that meet a filter, as restart_workflow() does.
+--
+-- Returns their ids. What cannot be restarted, because its compensation has not ended or
+-- its deduplication id is taken, is passed over. The filter has keys as list_workflows()
+-- has parameters; '{}' means all. Rows that somebody holds are skipped
+-- (_change_workflows()): call it until it returns nothing.
+CREATE FUNCTION lockstep.restart_workflows(filter jsonb, max_count int DEFAULT 1000)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT c.workflow_id
+    FROM lockstep._change_workflows('restart', restart_workflows.filter, restart_workflows.max_count) AS c (workflow_id);
+END
+$$;
+COMMENT ON FUNCTION lockstep.restart_workflows(jsonb, int) IS
+    'Restarts workflows that meet a filter; returns their ids.';
+
+-- sql/42_manage/resume_workflows.sql
+
+-- Resumes up to max_count workflows that meet a filter, as resume_workflow() does.
+--
+-- Returns their ids. What cannot be resumed, because it was compensated or its
+-- deduplication id is taken, is passed over. The filter has keys as list_workflows() has
+-- parameters; '{}' means all. Rows that somebody holds are skipped
+-- (_change_workflows()): call it until it returns nothing.
+CREATE FUNCTION lockstep.resume_workflows(filter jsonb, max_count int DEFAULT 1000)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT c.workflow_id
+    FROM lockstep._change_workflows('resume', resume_workflows.filter, resume_workflows.max_count) AS c (workflow_id);
+END
+$$;
+COMMENT ON FUNCTION lockstep.resume_workflows(jsonb, int) IS
+    'Resumes workflows that meet a filter; returns their ids.';
+
+-- sql/42_manage/set_priorities.sql
+
+-- Changes the priority of up to max_count waiting workflows that meet a filter.
+--
+-- Returns the ids of those that had another. The filter has keys as list_workflows() has
+-- parameters; '{}' means all. Rows that somebody holds are skipped
+-- (_change_workflows()): call it until it returns nothing.
+CREATE FUNCTION lockstep.set_priorities(filter jsonb, priority int, max_count int DEFAULT 1000)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF set_priorities.priority IS NULL OR set_priorities.priority < 0 THEN
+        RAISE EXCEPTION 'priority must be 0 or greater'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', coalesce(set_priorities.priority::text, 'null')),
+                  HINT = '0 runs first, then 1, 2 and so on.';
+    END IF;
+
+    RETURN QUERY
+    SELECT c.workflow_id
+    FROM lockstep._change_workflows(
+        'priority', set_priorities.filter, set_priorities.max_count, set_priorities.priority::text
+    ) AS c (workflow_id);
+END
+$$;
+COMMENT ON FUNCTION lockstep.set_priorities(jsonb, int, int) IS
+    'Changes the priority of waiting workflows that meet a filter; returns their ids.';
+
+-- sql/42_manage/set_priority.sql
+
+-- Changes the priority of a workflow that waits: 0 runs first, then 1, 2 and so on.
+--
+-- Returns true; false if it has that priority already. One that runs, or has ended,
+-- is refused with 55000.
+--
+-- Locks the workflow row: a claim that came first has made it PENDING and the call
+-- fails; one that comes later skips the row and finds it at its new place.
+CREATE FUNCTION lockstep.set_priority(workflow_id text, priority int)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r_workflow record;
+BEGIN
+    IF set_priority.priority IS NULL OR set_priority.priority < 0 THEN
+        RAISE EXCEPTION 'priority must be 0 or greater'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', coalesce(set_priority.priority::text, 'null')),
+                  HINT = '0 runs first, then 1, 2 and so on.';
+    END IF;
+
+    SELECT w.status, w.priority
+    INTO r_workflow
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = set_priority.workflow_id
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(set_priority.workflow_id);
+    ELSIF r_workflow.status NOT IN ('ENQUEUED', 'DELAYED', 'WAITING') THEN
+        PERFORM lockstep._refuse_state(
+            set_priority.workflow_id, r_workflow.status, 'its priority cannot change',
+            'Only a workflow that is ENQUEUED, DELAYED or WAITING can change its priority.'
+        );
+    ELSIF r_workflow.priority = set_priority.priority THEN
+        RETURN false;
+    END IF;
+
+    UPDATE lockstep.workflow_status AS w
+    SET priority = set_priority.priority
+    WHERE w.workflow_id = set_priority.workflow_id;
+
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION lockstep.set_priority(text, int) IS
+    'Changes the priority of a workflow that waits; false if it has that priority already.';
 
 -- sql/45_executor/heartbeat.sql
 
@@ -2904,11 +4948,12 @@ COMMENT ON FUNCTION lockstep.get_step(text, int) IS
 -- WF004 when the step is recorded already (read it with get_step()); each of
 -- them rolls the step's writes back.
 --
--- Takes no lock beside the new row, so a client that stops before its COMMIT
--- does not hold up recovery, and lets the server end the transaction when the
--- COMMIT does not come within five seconds. The primary key closes the race with a successor:
--- of two transactions that record one step, the second waits here for the
--- first and then fails.
+-- Locks the new row, and the workflow row FOR KEY SHARE, which only restart_workflow()
+-- and purge_workflows() wait for or skip: they delete steps, and must not miss one. So a
+-- client that stops before its COMMIT does not hold up recovery, and lets the server
+-- end the transaction when the COMMIT does not come within five seconds. The primary
+-- key closes the race with a successor: of two transactions that record one step, the
+-- second waits here for the first and then fails.
 CREATE FUNCTION lockstep.record_step(
     executor_id text,
     workflow_id text,
@@ -2948,6 +4993,7 @@ BEGIN
         AND (w.status, w.executor_id, w.attempts)
         IS NOT DISTINCT FROM ('PENDING', record_step.executor_id, record_step.attempt)
         AND e.expires_at > '-infinity'
+    FOR KEY SHARE OF w
     ON CONFLICT (workflow_id, step_id) DO UPDATE
     SET
         output = excluded.output,
@@ -3076,8 +5122,8 @@ COMMENT ON FUNCTION lockstep.record_steps(text, jsonb) IS
 --
 -- children: [{"workflow_id", "attempt", "step_id", "step_name", "workflow_name",
 -- "queue_name", "inputs", "is_awaited", and any of "child_id", "priority",
--- "queue_partition_key", "delay": seconds, "timeout": seconds, "app_version",
--- "max_attempts", "headers", "retries"}, …]. Returns the id of each child; none for
+-- "queue_partition_key", "delay": seconds, "run_at", "timeout": seconds, "deadline",
+-- "app_version", "max_attempts", "headers", "retries"}, …]. Returns the id of each child; none for
 -- workflows that the executor had lost. The step and the child's row commit
 -- together, so a replay, and a call sent twice, starts none again. With is_awaited
 -- the step stays open for the child's result, which await_workflows() records. A
@@ -3115,14 +5161,14 @@ BEGIN
     INTO v_problem
     FROM jsonb_to_recordset(start_children.children) AS c (
         workflow_name text, queue_name text, child_id text, priority int, queue_partition_key text,
-        delay double precision, timeout double precision, max_attempts int, app_version text,
-        headers jsonb, retries jsonb
+        delay double precision, run_at timestamptz, timeout double precision, deadline timestamptz,
+        max_attempts int, app_version text, headers jsonb, retries jsonb
     )
     CROSS JOIN LATERAL (
         SELECT lockstep._enqueue_problem(
             c.workflow_name, c.queue_name, '[]', '{}', c.child_id, NULL, 'raise',
-            coalesce(c.priority, 0), c.queue_partition_key, make_interval(secs => c.delay), NULL,
-            make_interval(secs => c.timeout), NULL, c.max_attempts, c.app_version, c.headers, c.retries
+            coalesce(c.priority, 0), c.queue_partition_key, make_interval(secs => c.delay), c.run_at,
+            make_interval(secs => c.timeout), c.deadline, c.max_attempts, c.app_version, c.headers, c.retries
         ) AS problem
     ) AS p
     WHERE p.problem IS NOT NULL
@@ -3141,19 +5187,20 @@ BEGIN
             c.priority, c.queue_partition_key, c.app_version, c.max_attempts, c.headers, c.retries,
             make_interval(secs => c.timeout) AS timeout,
             v_now + c.place * interval '1 us' AS created_at,
-            v_now + make_interval(secs => c.delay) AS starts_at,
-            w.deadline_at, w.enqueued_by
+            coalesce(c.run_at, v_now + make_interval(secs => c.delay)) AS starts_at,
+            least(w.deadline_at, c.deadline) AS deadline_at, w.enqueued_by
         FROM ROWS FROM (
             jsonb_to_recordset(start_children.children) AS (
                 workflow_id text, attempt int, step_id int, step_name text, workflow_name text,
                 queue_name text, inputs jsonb, is_awaited boolean, child_id text, priority int,
-                queue_partition_key text, delay double precision, timeout double precision,
-                max_attempts int, app_version text, headers jsonb, retries jsonb
+                queue_partition_key text, delay double precision, run_at timestamptz,
+                timeout double precision, deadline timestamptz, max_attempts int, app_version text,
+                headers jsonb, retries jsonb
             )
         ) WITH ORDINALITY AS c (
             workflow_id, attempt, step_id, step_name, workflow_name, queue_name, inputs, is_awaited,
-            child_id, priority, queue_partition_key, delay, timeout, max_attempts, app_version,
-            headers, retries, place
+            child_id, priority, queue_partition_key, delay, run_at, timeout, deadline, max_attempts,
+            app_version, headers, retries, place
         )
         INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[c.workflow_id])
         WHERE (w.status, w.executor_id, w.attempts)
@@ -3839,6 +5886,219 @@ $$;
 COMMENT ON FUNCTION lockstep.write_streams(text, jsonb) IS
     'Appends values to streams of workflows, or closes streams.';
 
+-- sql/65_watch/check_watches.sql
+
+-- Looks for what a client waits for, however many watches there are.
+--
+-- watches: as for watch_workflows(), where one of a stream may have "from_offset". Returns
+-- a row, with the place of the watch in the array from 1, for each that is
+--   published  the event is set, and output is its value; or the stream has values from
+--              the offset on, for read_stream();
+--   ended      nothing more will be published: the workflow has ended with status, and,
+--              where the end itself is watched, with output or error; or the stream is
+--              closed before the offset;
+--   unknown    there is no such workflow;
+--   busy       it may be coming at this moment: look again soon (only with tells_busy).
+-- Of the others nothing has come, and with tells_busy nothing that comes later is
+-- missed by a watch that was committed before this call.
+--
+-- The reason: who ends a workflow, or publishes, looks for watches. If that look came
+-- before the watch was committed, then what it did to the workflow's row, or the lock of
+-- _announce(), was there before too, and is found here, unless it is committed or rolled
+-- back by now, which the last statement sees. A lock left by one who is gone looks like one
+-- of somebody at work, so such rows are locked FOR SHARE for a moment, skipping those that
+-- are held: this function never waits. Rows without any are not touched, or a claim,
+-- which skips locked rows, would pass over the workflows that are awaited most. Joins
+-- and subqueries are written so that they can only look rows up (_is_held()).
+CREATE FUNCTION lockstep.check_watches(watches jsonb, tells_busy boolean DEFAULT false)
+RETURNS TABLE (place int, outcome text, status text, output jsonb, error jsonb)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_changing text[] := ARRAY[]::text[];
+    v_settled text[] := ARRAY[]::text[];
+    v_announced int[] := ARRAY[]::int[];
+BEGIN
+    IF check_watches.tells_busy THEN
+        v_changing := ARRAY(
+            SELECT w.workflow_id
+            FROM jsonb_to_recordset(check_watches.watches) AS a (workflow_id text)
+            INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.workflow_id])
+            WHERE w.completed_at IS NULL
+                AND w.xmax <> 0
+        );
+
+        IF v_changing <> '{}' THEN
+            v_settled := ARRAY(
+                SELECT w.workflow_id
+                FROM lockstep.workflow_status AS w
+                WHERE w.workflow_id = ANY (v_changing)
+                FOR SHARE SKIP LOCKED
+            );
+        END IF;
+
+        v_announced := ARRAY(
+            WITH missing AS MATERIALIZED (
+                SELECT
+                    a.place, a.workflow_id,
+                    coalesce('event:' || a.event_key, 'stream:' || a.stream_key) AS what
+                FROM ROWS FROM (
+                    jsonb_to_recordset(check_watches.watches)
+                        AS (workflow_id text, event_key text, stream_key text, from_offset bigint)
+                ) WITH ORDINALITY AS a (workflow_id, event_key, stream_key, from_offset, place)
+                WHERE num_nonnulls(a.event_key, a.stream_key) > 0
+                    AND (
+                        SELECT true
+                        FROM lockstep.workflow_events AS v
+                        WHERE v.workflow_id = a.workflow_id
+                            AND v.key = a.event_key
+                    ) IS NULL
+                    AND (
+                        SELECT true
+                        FROM lockstep.workflow_streams AS s
+                        WHERE s.workflow_id = a.workflow_id
+                            AND s.key = a.stream_key
+                            AND s."offset" >= coalesce(a.from_offset, 0)
+                        LIMIT 1
+                    ) IS NULL
+            )
+
+            SELECT m.place
+            FROM missing AS m
+            WHERE lockstep._is_announced(m.workflow_id, m.what)
+        );
+    END IF;
+
+    RETURN QUERY
+    WITH seen AS (
+        SELECT
+            a.place::int AS place, w.workflow_id, w.status, w.completed_at,
+            a.event_key IS NULL AND a.stream_key IS NULL AS is_of_end,
+            v.workflow_id IS NOT NULL OR (
+                SELECT true
+                FROM lockstep.workflow_streams AS s
+                WHERE s.workflow_id = a.workflow_id
+                    AND s.key = a.stream_key
+                    AND s."offset" >= coalesce(a.from_offset, 0)
+                LIMIT 1
+            ) IS NOT NULL AS is_published,
+            w.completed_at IS NOT NULL OR coalesce((
+                SELECT s.is_end
+                FROM lockstep.workflow_streams AS s
+                WHERE s.workflow_id = a.workflow_id
+                    AND s.key = a.stream_key
+                ORDER BY s."offset" DESC
+                LIMIT 1
+            ), false) AS is_over,
+            v.value, w.output, w.error
+        FROM ROWS FROM (
+            jsonb_to_recordset(check_watches.watches)
+                AS (workflow_id text, event_key text, stream_key text, from_offset bigint)
+        ) WITH ORDINALITY AS a (workflow_id, event_key, stream_key, from_offset, place)
+        LEFT JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.workflow_id])
+        LEFT JOIN lockstep.workflow_events AS v
+            ON v.workflow_id = ANY (ARRAY[a.workflow_id])
+            AND v.key = ANY (ARRAY[a.event_key])
+    )
+
+    SELECT
+        s.place,
+        CASE
+            WHEN s.workflow_id IS NULL THEN 'unknown'
+            WHEN s.is_published THEN 'published'
+            WHEN s.is_over THEN 'ended'
+            ELSE 'busy'
+        END,
+        s.status,
+        CASE WHEN s.is_of_end THEN s.output ELSE s.value END,
+        CASE WHEN s.is_of_end AND s.completed_at IS NOT NULL THEN s.error END
+    FROM seen AS s
+    WHERE s.workflow_id IS NULL
+        OR s.is_published
+        OR s.is_over
+        OR s.place = ANY (v_announced)
+        OR (s.workflow_id = ANY (v_changing) AND s.workflow_id <> ALL (v_settled));
+END
+$$;
+COMMENT ON FUNCTION lockstep.check_watches(jsonb, boolean) IS
+    'Looks for what a client waits for: ends, events and streams of workflows.';
+
+-- sql/65_watch/watch_workflows.sql
+
+-- Enters a client as waiting for workflows: it is notified on its channel.
+--
+-- watches: [{"workflow_id"} for its end, {"workflow_id", "event_key"} for an event or
+-- {"workflow_id", "stream_key"} for values of a stream, …]. When it comes, or the
+-- workflow ends, channel is notified once, with the workflow's id, and the watch is
+-- gone. given_up lists watches that are not wanted any more. The channel's name must be
+-- "lockstep_" and 32 hexadecimal digits, so that nobody can be made to ring elsewhere.
+--
+-- What came before the call commits is not notified: a client commits, then looks with
+-- check_watches(watches, tells_busy => true), which says why none is missed. Waits for
+-- nobody: a watch whose removal is under way is left alone, and reported as busy. Joins and
+-- subqueries are written so that they can only look rows up, as _is_held() explains.
+CREATE FUNCTION lockstep.watch_workflows(
+    channel text,
+    watches jsonb,
+    given_up jsonb DEFAULT '[]'
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+BEGIN
+    IF watch_workflows.channel IS NULL OR watch_workflows.channel !~ '^lockstep_[0-9a-f]{32}$' THEN
+        RAISE EXCEPTION 'channel must be "lockstep_" and 32 hexadecimal digits'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', quote_nullable(left(watch_workflows.channel, 64))),
+                  HINT = 'Take a random one, such as ''lockstep_'' || replace(gen_random_uuid()::text, ''-'', '''').';
+    END IF;
+
+    DELETE FROM lockstep.waiter AS gone
+    WHERE gone.ctid = ANY (
+        ARRAY(
+            SELECT held.ctid
+            FROM jsonb_to_recordset(watch_workflows.given_up)
+                AS g (workflow_id text, event_key text, stream_key text)
+            INNER JOIN lockstep.waiter AS held ON held.awaited_id = ANY (ARRAY[g.workflow_id])
+            WHERE (held.awaited_what, held.is_client, held.waiter) IS NOT DISTINCT FROM (
+                coalesce('event:' || g.event_key, 'stream:' || g.stream_key, ''), true, watch_workflows.channel
+            )
+            FOR UPDATE OF held SKIP LOCKED
+        )
+    );
+
+    INSERT INTO lockstep.waiter (awaited_id, awaited_what, is_client, waiter)
+    SELECT DISTINCT w.workflow_id, a.what, true, watch_workflows.channel
+    FROM (
+        SELECT r.workflow_id, coalesce('event:' || r.event_key, 'stream:' || r.stream_key, '') AS what
+        FROM jsonb_to_recordset(watch_workflows.watches)
+            AS r (workflow_id text, event_key text, stream_key text)
+    ) AS a
+    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.workflow_id])
+    WHERE w.completed_at IS NULL
+        AND (
+            SELECT true
+            FROM lockstep.waiter AS known
+            WHERE known.awaited_id = a.workflow_id
+                AND known.awaited_what = a.what
+                AND known.is_client
+                AND known.waiter = watch_workflows.channel
+        ) IS NULL
+    ON CONFLICT DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION lockstep.watch_workflows(text, jsonb, jsonb) IS
+    'Enters a client as waiting for workflows: it is notified on its channel.';
+
 -- sql/70_queue/create_queue.sql
 
 -- Creates a queue with limits, or changes the limits of one that exists.
@@ -4371,6 +6631,8 @@ BEGIN ATOMIC
             ('client', 'get_event'),
             ('client', 'get_workflow'),
             ('client', 'read_stream'),
+            ('client', 'watch_workflows'),
+            ('client', 'check_watches'),
             ('client', 'version'),
             ('worker', 'register_executor'),
             ('worker', 'unregister_executor'),
@@ -4394,8 +6656,22 @@ BEGIN ATOMIC
             ('worker', 'release_workflows'),
             ('worker', 'recover_workflows'),
             ('worker', 'promote_due_workflows'),
+            ('admin', 'list_workflows'),
+            ('admin', 'list_steps'),
+            ('admin', 'explain_workflow'),
             ('admin', 'cancel_workflow'),
+            ('admin', 'cancel_workflows'),
             ('admin', 'resume_workflow'),
+            ('admin', 'resume_workflows'),
+            ('admin', 'restart_workflow'),
+            ('admin', 'restart_workflows'),
+            ('admin', 'fork_workflow'),
+            ('admin', 'set_priority'),
+            ('admin', 'set_priorities'),
+            ('admin', 'move_workflow'),
+            ('admin', 'move_workflows'),
+            ('admin', 'fast_forward'),
+            ('admin', 'purge_workflows'),
             ('admin', 'create_queue'),
             ('admin', 'pause_queue'),
             ('admin', 'unpause_queue'),

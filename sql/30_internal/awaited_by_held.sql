@@ -18,19 +18,22 @@ DECLARE
         WHERE r.awaited_id = ANY (p_workflow_ids)
             AND NOT r.is_client
     );
-    v_locked text[];
+    v_waiter text;
+    v_locked text[] := ARRAY[]::text[];
 BEGIN
     IF v_waiters = '{}' THEN
-        RETURN '{}';
+        RETURN ARRAY[]::text[];
     END IF;
 
-    v_locked := ARRAY(
+    FOR v_waiter IN
         SELECT w.workflow_id
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = ANY (v_waiters)
             AND w.status = 'WAITING'
         FOR NO KEY UPDATE SKIP LOCKED
-    );
+    LOOP
+        v_locked := v_locked || v_waiter;
+    END LOOP;
 
     RETURN ARRAY(
         SELECT DISTINCT r.awaited_id

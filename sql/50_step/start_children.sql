@@ -2,8 +2,8 @@
 --
 -- children: [{"workflow_id", "attempt", "step_id", "step_name", "workflow_name",
 -- "queue_name", "inputs", "is_awaited", and any of "child_id", "priority",
--- "queue_partition_key", "delay": seconds, "timeout": seconds, "app_version",
--- "max_attempts", "headers", "retries"}, …]. Returns the id of each child; none for
+-- "queue_partition_key", "delay": seconds, "run_at", "timeout": seconds, "deadline",
+-- "app_version", "max_attempts", "headers", "retries"}, …]. Returns the id of each child; none for
 -- workflows that the executor had lost. The step and the child's row commit
 -- together, so a replay, and a call sent twice, starts none again. With is_awaited
 -- the step stays open for the child's result, which await_workflows() records. A
@@ -41,14 +41,14 @@ BEGIN
     INTO v_problem
     FROM jsonb_to_recordset(start_children.children) AS c (
         workflow_name text, queue_name text, child_id text, priority int, queue_partition_key text,
-        delay double precision, timeout double precision, max_attempts int, app_version text,
-        headers jsonb, retries jsonb
+        delay double precision, run_at timestamptz, timeout double precision, deadline timestamptz,
+        max_attempts int, app_version text, headers jsonb, retries jsonb
     )
     CROSS JOIN LATERAL (
         SELECT lockstep._enqueue_problem(
             c.workflow_name, c.queue_name, '[]', '{}', c.child_id, NULL, 'raise',
-            coalesce(c.priority, 0), c.queue_partition_key, make_interval(secs => c.delay), NULL,
-            make_interval(secs => c.timeout), NULL, c.max_attempts, c.app_version, c.headers, c.retries
+            coalesce(c.priority, 0), c.queue_partition_key, make_interval(secs => c.delay), c.run_at,
+            make_interval(secs => c.timeout), c.deadline, c.max_attempts, c.app_version, c.headers, c.retries
         ) AS problem
     ) AS p
     WHERE p.problem IS NOT NULL
@@ -67,19 +67,20 @@ BEGIN
             c.priority, c.queue_partition_key, c.app_version, c.max_attempts, c.headers, c.retries,
             make_interval(secs => c.timeout) AS timeout,
             v_now + c.place * interval '1 us' AS created_at,
-            v_now + make_interval(secs => c.delay) AS starts_at,
-            w.deadline_at, w.enqueued_by
+            coalesce(c.run_at, v_now + make_interval(secs => c.delay)) AS starts_at,
+            least(w.deadline_at, c.deadline) AS deadline_at, w.enqueued_by
         FROM ROWS FROM (
             jsonb_to_recordset(start_children.children) AS (
                 workflow_id text, attempt int, step_id int, step_name text, workflow_name text,
                 queue_name text, inputs jsonb, is_awaited boolean, child_id text, priority int,
-                queue_partition_key text, delay double precision, timeout double precision,
-                max_attempts int, app_version text, headers jsonb, retries jsonb
+                queue_partition_key text, delay double precision, run_at timestamptz,
+                timeout double precision, deadline timestamptz, max_attempts int, app_version text,
+                headers jsonb, retries jsonb
             )
         ) WITH ORDINALITY AS c (
             workflow_id, attempt, step_id, step_name, workflow_name, queue_name, inputs, is_awaited,
-            child_id, priority, queue_partition_key, delay, timeout, max_attempts, app_version,
-            headers, retries, place
+            child_id, priority, queue_partition_key, delay, run_at, timeout, deadline, max_attempts,
+            app_version, headers, retries, place
         )
         INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[c.workflow_id])
         WHERE (w.status, w.executor_id, w.attempts)

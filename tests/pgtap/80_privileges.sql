@@ -87,7 +87,11 @@ ORDER BY r.role, p.proname;
 -- the matrix itself, for what matters most
 SELECT bag_eq(
     $$SELECT c.function_name FROM lockstep._capabilities() AS c WHERE c.capability = 'client'$$,
-    $$VALUES ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('get_event'), ('get_workflow'), ('read_stream'), ('version')$$,
+    $$
+    VALUES
+        ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('get_event'), ('get_workflow'),
+        ('read_stream'), ('watch_workflows'), ('check_watches'), ('version')
+    $$,
     'a client may enqueue, send and read results, and no more'
 );
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 from ._codec import ReturnCodec, decode_json, encode
 from ._durable import RecordedFailure, durable, failure_of
 from ._errors import InvalidArgument, ResultTimeout, WorkflowCancelled, WorkflowFailed
+from ._options import ConfiguredWorkflow, retry_policy
 from ._primitives import look_until_it_comes
 from ._run import Awaited, RecordedStep, Run
 from ._scope import Branch, Scope, current_scope, current_workflow
@@ -96,23 +97,39 @@ def _failure_of(document: dict[str, Any]) -> Exception:
 
 
 def _child_fields(
-    name: str, workflow: WorkflowFunction[..., Any], args: Any, kwargs: Any, options: dict[str, Any]
+    name: str,
+    workflow: WorkflowFunction[..., Any] | ConfiguredWorkflow[..., Any],
+    args: Any,
+    kwargs: Any,
 ) -> dict[str, str]:
-    queue_name = options.pop("queue_name", None) or workflow.queue_name
+    options: dict[str, Any] = {}
+    if isinstance(workflow, ConfiguredWorkflow):
+        if workflow.deduplication_id is not None:
+            raise InvalidArgument("a child takes no deduplication_id: give it a workflow_id")
+        options = workflow.given()
+        workflow = workflow.workflow
+    options.pop("on_duplicate", None)
+    for key in ("delay", "timeout"):
+        if key in options:
+            options[key] = options[key].total_seconds()
+    if "retries" in options:
+        options["retries"] = retry_policy(options["retries"])
+    if "workflow_id" in options:
+        options["child_id"] = options.pop("workflow_id")
     fields = {
-        "step_name": encode(name),
-        "workflow_name": encode(workflow.name),
-        "queue_name": encode(queue_name),
-        "inputs": encode({"positionalArgs": list(args), "namedArgs": dict(kwargs)}),
+        "step_name": name,
+        "workflow_name": workflow.name,
+        "queue_name": workflow.queue_name,
+        "inputs": {"positionalArgs": list(args), "namedArgs": dict(kwargs)},
     }
-    return fields | {key: encode(value) for key, value in options.items() if value is not None}
+    return {key: encode(value) for key, value in (fields | options).items()}
 
 
 def call_child(
     scope: Scope, workflow: WorkflowFunction[..., Any], args: Any, kwargs: Any
 ) -> Coroutine[Any, Any, Any]:
     """Run a child workflow to its end as one durable call."""
-    fields = _child_fields(workflow.name, workflow, args, kwargs, {})
+    fields = _child_fields(workflow.name, workflow, args, kwargs)
 
     async def start(run: Run, step_id: int) -> str:
         child_id: str = await run.change("children", step_id, **fields, is_awaited="true")
@@ -122,30 +139,33 @@ def call_child(
 
 
 def start_workflow(
-    workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs
+    workflow: WorkflowFunction[P, R] | ConfiguredWorkflow[P, R],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> Coroutine[Any, Any, WorkflowHandle[R]]:
     """
     Start a child workflow and return a handle of it, without waiting for its end.
 
     The child is enqueued in the commit that records the step, so a replay starts it no
     second time. A cancellation of this workflow cancels the child, and the child has this
-    workflow's deadline unless its own comes first. Raises InvalidArgument for arguments
-    that are no inputs of the child, DuplicateWorkflow if its ``workflow_id`` is another
-    workflow's.
+    workflow's deadline unless its own comes first. ``child.options(...)`` says how it is
+    enqueued. Raises InvalidArgument for a bad option, DuplicateWorkflow if its
+    ``workflow_id`` belongs to another workflow or queue.
 
     >>> handle = await lockstep.start_workflow(pack_parcel, 42)    # doctest: +SKIP
     >>> parcel = await handle.result()                             # doctest: +SKIP
     """
-    options = dict(getattr(workflow, "child_options", {}))
-    target: WorkflowFunction[..., Any] = getattr(workflow, "workflow", workflow)
-    fields = _child_fields("start_workflow", target, args, kwargs, options)
+    function = workflow.workflow if isinstance(workflow, ConfiguredWorkflow) else workflow
+    returns = function.returns
+    fields = _child_fields("start_workflow", workflow, args, kwargs)
 
     async def operation(run: Run, step_id: int, begun: RecordedStep | None) -> WorkflowHandle[Any]:
         child_id = await run.change("children", step_id, **fields)
-        return WorkflowHandle(child_id, returns=target.returns)
+        return WorkflowHandle(child_id, returns=returns)
 
     def replay(recorded: RecordedStep) -> WorkflowHandle[Any]:
-        return WorkflowHandle(decode_json(recorded.output), returns=target.returns)
+        return WorkflowHandle(decode_json(recorded.output), returns=returns)
 
     return durable("start_workflow", operation, replay=replay)
 

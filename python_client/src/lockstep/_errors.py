@@ -13,7 +13,6 @@ LockstepError
 ├── WorkflowFailed                  the awaited workflow ended without a result
 ├── StepFailed                      a recorded error whose class is not known here
 ├── StepTimeout                     a step took longer than it may (a TimeoutError)
-├── WaitTimeout                     what was waited for did not come in time (a TimeoutError)
 ├── ResultTimeout                   the result did not come in time (a TimeoutError)
 ├── WaitTimeout                     what was waited for did not come (a TimeoutError)
 ├── Unserializable                  a value that JSON in Postgres cannot hold
@@ -114,10 +113,6 @@ class StepFailed(LockstepError):
 
 class StepTimeout(LockstepError, TimeoutError):
     """A step took longer than its timeout."""
-
-
-class WaitTimeout(LockstepError, TimeoutError):
-    """What was waited for did not come in time."""
 
 
 class ResultTimeout(LockstepError, TimeoutError):

@@ -62,8 +62,7 @@ def retry_policy(retries: Retry | Mapping[str, Any]) -> dict[str, Any]:
                 "retries of an enqueued workflow cannot have retry_on: "
                 "pass them to @app.workflow(retries=...)"
             )
-        names = ("max_attempts", "delay", "backoff", "max_delay", "jitter")
-        retries = {name: getattr(retries, name) for name in names}
+        return dict(retries.policy)
     return {
         name: value.total_seconds() if isinstance(value, timedelta) else value
         for name, value in retries.items()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from . import _children, _determinism, _poll, _primitives, _saga
 from ._errors import BlockingCall, InvalidArgument
+from ._options import ConfiguredWorkflow
 from ._primitives import WorkflowContext, context
 from ._run import RunEnded
 from ._scope import Scope, current_scope, current_scope_or_step, current_workflow
@@ -201,7 +202,10 @@ class WorkflowHandle(Generic[R]):
 
 
 def start_workflow(
-    workflow: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs
+    workflow: WorkflowFunction[P, R] | ConfiguredWorkflow[P, R],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> WorkflowHandle[R]:
     """Start a child workflow; see :func:`lockstep.start_workflow`."""
     _refuse("start_workflow")

@@ -51,7 +51,7 @@ async def test_threads_of_several_calls_have_the_same_ids_at_each_replay(
             await until_status(client, workflow_id, "WAITING")
             await client.send(workflow_id, topic.upper(), topic)
             await asyncio.sleep(0.05)
-        first, *branches, last = await client.result(workflow_id, timeout=SOON)
+        _, *branches, _ = await client.result(workflow_id, timeout=SOON)
     assert branches == [[f(f"{b}{n}") for n in range(3) for f in (str, str.upper)] for b in "abc"]
     assert set(calls.values()) == {1}, "each step was called once"
     assert len(calls) == 11
