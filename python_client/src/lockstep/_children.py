@@ -150,8 +150,9 @@ def start_workflow(
     The child is enqueued in the commit that records the step, so a replay starts it no
     second time. A cancellation of this workflow cancels the child, and the child has this
     workflow's deadline unless its own comes first. ``child.options(...)`` says how it is
-    enqueued. Raises InvalidArgument for a bad option, DuplicateWorkflow if its
-    ``workflow_id`` belongs to another workflow or queue.
+    enqueued. Arguments that do not fit the child end it with InvalidInput. Raises
+    InvalidArgument for a bad option, DuplicateWorkflow if its ``workflow_id`` belongs to
+    another workflow or queue.
 
     >>> handle = await lockstep.start_workflow(pack_parcel, 42)    # doctest: +SKIP
     >>> parcel = await handle.result()                             # doctest: +SKIP

@@ -53,8 +53,8 @@ def test_sleep_ends_at_the_recorded_time(
     start()
     assert result(database, workflow_id) == "rested"
 
-    ((began_at, woke_at, recorded_due_at),) = database.rows(
-        "SELECT s.started_at, w.completed_at, s.available_at"
+    ((woke_at, recorded_due_at),) = database.rows(
+        "SELECT w.completed_at, s.available_at"
         " FROM lockstep.operation_outputs AS s CROSS JOIN lockstep.workflow_status AS w"
     )
     assert recorded_due_at == due_at, "the timer was not set again"
