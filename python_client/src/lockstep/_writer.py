@@ -261,10 +261,14 @@ class Writer:
             else:
                 change.resolve(answer)
 
-    @staticmethod
-    def _lose(change: Change) -> None:
+    def _lose(self, change: Change) -> None:
         change.run.end("lost")
         change.fail(RunEnded())
+        if change.kind == "timers":
+            # no timer was started: the workflow is lost, or a commit that the worker had
+            # given up recorded the step, and the workflow, still ours, must run again
+            self.doubts_claims = True
+            self._worker.claimer.ring()
 
 
 _UNLESS_ANSWERED = {"timers": "lost", "children": "lost"}
