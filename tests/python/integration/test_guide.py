@@ -1,0 +1,171 @@
+"""
+Every example of the guide runs and gives the output that it shows.
+
+A section (##) of a page in docs/guide is a test. Its Python blocks are a file, shop.py,
+that a worker runs while the sessions that follow are played: Python blocks that begin
+with ``>>>``, and console blocks that begin with ``shop=>``, which psql plays. A Python
+block after a session is a new release of the file: the worker starts again with it.
+
+Output is compared to the letter, but for ``...`` and spaces at the ends of lines. A query
+in psql may be early, as a reader may be: it is asked again until the answer is as shown.
+
+A section that links to a folder of examples/ quotes it, and test_examples.py runs that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import doctest
+import re
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lockstep
+import pytest
+from harness import Cluster, Database
+from sybil import Document, Example
+from sybil.evaluators.doctest import OutputChecker
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+EXAMPLE_FOLDER = re.compile(r"\]\((?:\.\./)+(examples/\w+)/")
+PATIENCE = 10.0
+
+
+def sections_of(text: str) -> dict[str, str]:
+    """Return the sections of a page by their headings."""
+    parts = re.split(r"^## (.*)$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+SECTIONS = [
+    pytest.param(section, id=f"{page.stem}: {heading}")
+    for page in PAGES
+    for heading, section in sections_of(page.read_text()).items()
+    if "```" in section
+]
+
+
+class Psql:
+    """Plays psql sessions."""
+
+    def __init__(self, cluster: Cluster, database: Database) -> None:
+        self._command = [cluster.bindir / "psql", "-X", "-d", database.dsn, "-P", "pager=off"]
+        self._checker = OutputChecker()
+
+    def __call__(self, example: Example) -> None:
+        first, *turns = re.split(r"^shop=> ", example.parsed, flags=re.MULTILINE)
+        assert turns, f"no psql session: {example.parsed}"
+        assert not first.strip(), f"begins before a prompt: {first}"
+        for turn in turns:
+            lines = turn.splitlines(keepends=True)
+            end = next(n for n, line in enumerate(lines) if line.rstrip().endswith(";")) + 1
+            statement = "".join(line.removeprefix("shop-> ") for line in lines[:end])
+            self._play(statement, "".join(lines[end:]).rstrip())
+
+    def _play(self, statement: str, wanted: str) -> None:
+        is_query = re.match(r"(?is)\s*SELECT\b.*\bFROM\b", statement) is not None
+        give_up_at = time.monotonic() + (PATIENCE if is_query else 0)
+        while not self._checker.check_output(
+            wanted + "\n", got := self._ask(statement), doctest.ELLIPSIS
+        ):
+            if time.monotonic() > give_up_at:
+                shown = doctest.Example(statement, wanted + "\n")
+                difference = self._checker.output_difference(shown, got, doctest.REPORT_NDIFF)
+                pytest.fail(f"shop=> {statement}{difference}")
+            time.sleep(0.1)
+
+    def _ask(self, statement: str) -> str:
+        done = subprocess.run(
+            [*self._command, "-c", statement],
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        return done.stdout.rstrip() + "\n"
+
+
+@contextlib.contextmanager
+def working(names: dict[str, Any]) -> Iterator[None]:
+    """Run the worker of a file: its own ``worker``, or one with the defaults."""
+    worker = names.get("worker") or lockstep.Worker(names["app"])
+    thread = threading.Thread(target=lambda: asyncio.run(worker.run()))
+    thread.start()
+    try:
+        yield
+    finally:
+        for _ in range(2):  # at once
+            worker.loop.call_soon_threadsafe(worker.stop)
+        thread.join()
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch, database: Database) -> types.ModuleType:
+    """The module that a section's Python blocks make."""
+    module = types.ModuleType("shop")
+    monkeypatch.setitem(sys.modules, "shop", module)
+    monkeypatch.setenv("LOCKSTEP_DATABASE_URL", database.dsn)
+    return module
+
+
+@pytest.mark.parametrize("section", [s for s in SECTIONS if not EXAMPLE_FOLDER.search(s.values[0])])
+def test_examples_give_the_output_that_they_show(
+    section: str, shop: types.ModuleType, cluster: Cluster, database: Database
+) -> None:
+    document = Document(section, "docs/guide")
+    document.namespace = vars(shop)
+    parsers = [
+        PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS),
+        CodeBlockParser("console", Psql(cluster, database)),
+    ]
+    for parser in parsers:
+        for region in parser(document):
+            document.add(region)
+
+    with lockstep.Client() as client, contextlib.ExitStack() as worker:
+        shop.client = client
+        is_working = False
+        for example in document.examples():
+            is_session = not isinstance(example.parsed, str) or "shop=> " in example.parsed
+            if is_session and not is_working:
+                worker.enter_context(working(vars(shop)))
+            elif is_working and not is_session:
+                worker.close()
+            is_working = is_session
+            example.evaluate()
+
+
+@pytest.mark.parametrize("section", [s for s in SECTIONS if EXAMPLE_FOLDER.search(s.values[0])])
+def test_quotes_are_to_the_letter(section: str) -> None:
+    folders = {ROOT / name for name in EXAMPLE_FOLDER.findall(section)}
+    sources = "".join(
+        path.read_text()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.suffix in (".py", ".sql")
+    )
+    for language, block in FENCE.findall(section):
+        assert language in ("python", "sql"), "quotes are of the example's files"
+        assert block in sources, block
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_is_run_or_quoted(page: Path) -> None:
+    text = page.read_text()
+    for heading, section in sections_of(text).items():
+        blocks = FENCE.findall(section)
+        assert {language for language, _ in blocks} <= {"python", "console"}, heading
+        if blocks and not EXAMPLE_FOLDER.search(section):
+            sessions = [b for _, b in blocks if b.startswith((">>> ", "shop=> "))]
+            assert sessions, f'"{heading}" shows no output'
+    assert "```" not in text.partition("\n## ")[0], "blocks belong into sections"
