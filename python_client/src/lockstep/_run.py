@@ -414,7 +414,7 @@ class Run:
                 raise self._mismatch
             kind, document = "output", workflow.returns.encode(value)[0]
         except BaseException as error:
-            if self.ended is not None:
+            if self.ended is not None or isinstance(error, RunEnded):  # or the worker's end
                 return
             if not isinstance(error, Exception):
                 self.worker.log.warning(
