@@ -24,7 +24,8 @@ class Branch:
     The calls of the workflow itself are 1, 2, 3 and so on. A task that it starts is a
     branch: its first call takes the next number there, n, and those that follow are
     n + 65536, n + 2 * 65536 and so on. So a call has the same number at each replay,
-    however the branches that run beside each other are interleaved.
+    however the branches that run beside each other are interleaved. A branch of a branch
+    makes one call: its second would have a number that the branch itself gives.
     """
 
     __slots__ = ("_anchor", "_count", "_is_nested", "task")
@@ -48,7 +49,7 @@ class Branch:
         if self._count and (self._is_nested or self._count > _LARGEST_COUNT):
             raise NotDeterministic(
                 "a task inside a task of a workflow makes one durable call, and a task "
-                f"at most {_LARGEST_COUNT}: let a child workflow make them"
+                f"at most {_LARGEST_COUNT + 1}: let a child workflow make them"
             )
         return self._anchor + (self._count << _BITS)
 

@@ -6,8 +6,9 @@ that a worker runs while the sessions that follow are played: Python blocks that
 with ``>>>``, and console blocks that begin with ``shop=>``, which psql plays. A Python
 block after a session is a new release of the file: the worker starts again with it.
 
-Output is compared to the letter, but for ``...`` and spaces at the ends of lines. A query
-in psql may be early, as a reader may be: it is asked again until the answer is as shown.
+Output is compared to the letter, but for ``...``, spaces at the ends of lines and, in Python,
+line breaks. A query in psql may be early, as a reader may be: it is asked again until the
+answer is as shown.
 
 A section that links to a folder of examples/ quotes it, and test_examples.py runs that.
 """
@@ -38,6 +39,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 EXAMPLE_FOLDER = re.compile(r"\]\((?:\.\./)+(examples/\w+)/")
+AS_SHOWN = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PATIENCE = 10.0
 
 
@@ -125,7 +127,7 @@ def test_examples_give_the_output_that_they_show(
     document = Document(section, "docs/guide")
     document.namespace = vars(shop)
     parsers = [
-        PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS),
+        PythonCodeBlockParser(doctest_optionflags=AS_SHOWN),
         CodeBlockParser("console", Psql(cluster, database)),
     ]
     for parser in parsers:
