@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _QUICK_POLLS = (0.01, 0.04, 0.16, 0.64)
 """Growing pauses, in seconds, before a worker that found nothing trusts the doorbell."""
 
+_POLLS_BEFORE_RING = 1
+"""Polls that count as made in vain when the doorbell rings: two more follow a vain look."""
+
 _PORTION_PAUSE = 0.05
 """Seconds that few free slots wait for more of them, so that claims are worth their commit."""
 
@@ -121,7 +124,11 @@ class Claimer:
         self._worker.pulse.wake()
 
     def ring(self) -> None:
-        """Look for work now: the doorbell rang, or something fell due."""
+        """Look for work now, and once more if in vain: what rang may be locked just now."""
+        self._polls_in_vain = min(self._polls_in_vain, _POLLS_BEFORE_RING)
+        self._look()
+
+    def _look(self) -> None:
         self._is_hungry = True
         if self._poll is not None:
             self._poll.cancel()
@@ -131,4 +138,4 @@ class Claimer:
     def _look_again_in(self, seconds: float) -> None:
         if self._poll is not None:
             self._poll.cancel()
-        self._poll = self._worker.loop.call_later(seconds, self.ring)
+        self._poll = self._worker.loop.call_later(seconds, self._look)

@@ -286,18 +286,12 @@ async def test_child_id_of_another_workflow_is_refused_also_after_replay(
     async def child() -> str:
         return "child"
 
-    class Named:
-        workflow = child
-
-        def __init__(self, child_id: str) -> None:
-            self.child_options = {"child_id": child_id}
-
     @app.workflow
     async def main() -> Any:
         outputs = []
         for child_id in ("free", "taken", "free"):
             try:
-                handle: Any = await lockstep.start_workflow(Named(child_id))
+                handle = await lockstep.start_workflow(child.options(workflow_id=child_id))
                 outputs.append(await handle.result())
             except lockstep.DuplicateWorkflow as error:
                 outputs.append(str(error))
@@ -309,7 +303,7 @@ async def test_child_id_of_another_workflow_is_refused_also_after_replay(
         outputs = []
         for child_id in ("free", "taken", "free"):
             try:
-                handle: Any = sync.start_workflow(Named(child_id))
+                handle = sync.start_workflow(child.options(workflow_id=child_id))
                 outputs.append(handle.result())
             except lockstep.DuplicateWorkflow as error:
                 outputs.append(str(error))
