@@ -252,11 +252,12 @@ class AsyncWatcher:
             timer.cancel()
         self._wakeup.clear()
         connection.pgconn.consume_input()
+        encoding = connection.info.encoding
         while (notification := connection.pgconn.notifies()) is not None:
             self._hear(
                 Notify(
-                    notification.relname.decode(),
-                    notification.extra.decode(),
+                    notification.relname.decode(encoding),
+                    notification.extra.decode(encoding),
                     notification.be_pid,
                 )
             )

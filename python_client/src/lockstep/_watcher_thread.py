@@ -52,7 +52,18 @@ class Watcher:
             self._loop = self._thread = self._watcher = None
         if loop is None or thread is None or watcher is None:
             return
-        asyncio.run_coroutine_threadsafe(watcher.close(), loop).result()
+        asyncio.run_coroutine_threadsafe(_finish(watcher), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _finish(watcher: AsyncWatcher) -> None:
+    """Close a watcher, and let those who waited go before the loop ends."""
+    await watcher.close()
+    for _ in range(2):
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}
+        if waiting:
+            await asyncio.wait(waiting, timeout=1.0)
+        for task in waiting:
+            task.cancel()

@@ -246,6 +246,7 @@ async def test_results_come_through_a_transaction_pooler(
         before = len(queries)
         await asyncio.sleep(2.0)
         assert 2 <= len(queries) - before <= 6, "one query for all, every half a second"
+        assert waiter_count(database) == 0, "nobody would hear"
         executor.finish(*ids)
         assert await asyncio.gather(*waiting) == ids
     assert waiter_count(database) == 0
@@ -291,6 +292,19 @@ async def test_close_ends_who_waits_and_removes_the_watch(
     assert database.value(f"SELECT count(*) {WAITING}") == 0
     executor.finish(workflow_id)
     assert await client.result(workflow_id, timeout=SOON) == workflow_id
+
+
+def test_close_ends_the_threads_that_wait(
+    database: Database, executor: Executor, sync_client: lockstep.Client
+) -> None:
+    ids = executor.run(20)
+    with ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(sync_client.result, id) for id in ids]
+        eventually(lambda: waiter_count(database) == 20, "20 watches")
+        sync_client.close()
+        for future in waiting:
+            assert isinstance(future.exception(10), psycopg.OperationalError)
+    assert waiter_count(database) == 0
 
 
 async def test_connection_ends_when_nobody_waits(
