@@ -5101,7 +5101,8 @@ BEGIN
         output = excluded.output,
         error = excluded.error,
         attempts = excluded.attempts,
-        started_at = excluded.started_at,
+        -- a sleep began with its timer, which made no attempt
+        started_at = CASE WHEN o.attempts = 0 THEN o.started_at ELSE excluded.started_at END,
         completed_at = excluded.completed_at
     WHERE o.completed_at IS NULL;
 
