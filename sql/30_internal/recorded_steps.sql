@@ -20,7 +20,7 @@ BEGIN ATOMIC
             'child_id', o.child_workflow_id,
             'is_finished', o.completed_at IS NOT NULL,
             'remaining', CASE
-                WHEN o.completed_at IS NULL
+                WHEN o.completed_at IS NULL AND o.available_at IS NOT NULL
                     THEN greatest(extract(EPOCH FROM o.available_at - clock_timestamp()), 0)
             END,
             'elapsed', CASE

@@ -110,7 +110,8 @@ BEGIN
         END,
         s.output, s.error,
         CASE
-            WHEN s.completed_at IS NULL
+            -- greatest() passes over NULL, which is no limit and not none left
+            WHEN s.completed_at IS NULL AND s.available_at IS NOT NULL
                 THEN greatest(extract(EPOCH FROM s.available_at - v_now), 0)::double precision
         END
     FROM call AS c

@@ -62,8 +62,10 @@ CREATE FUNCTION fixture.await(p_workflow_id text, VARIADIC p_awaited_ids text[])
 RETURNS void
 LANGUAGE sql
 AS $$
-    INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, status, waiting_for, started_at)
-    SELECT p_workflow_id, 'greet', 'q', 'WAITING', array_agg('workflow:' || a.id), now()
+    INSERT INTO lockstep.workflow_status (
+        workflow_id, workflow_name, queue_name, status, waiting_for, started_at, available_at
+    )
+    SELECT p_workflow_id, 'greet', 'q', 'WAITING', array_agg('workflow:' || a.id), now(), NULL
     FROM unnest(p_awaited_ids) AS a (id);
 
     INSERT INTO lockstep.waiter (awaited_id, is_client, waiter)

@@ -391,6 +391,11 @@ SELECT is(
     'CANCELLED DeadlineExceeded', 'a deadline ends a workflow that pauses before its next try'
 );
 
+SELECT is(
+    (SELECT w.error FROM lockstep.workflow_status AS w WHERE w.workflow_id = 'cancelled while it pauses'), NULL::jsonb,
+    'a workflow that was cancelled does not show the failure before that'
+);
+
 -- which steps run again
 
 SELECT pg_temp.run('steps', '{"max_attempts": 9, "delay": 0}');
