@@ -75,7 +75,7 @@ class Psql:
             self._play(statement, "".join(lines[end:]).rstrip())
 
     def _play(self, statement: str, wanted: str) -> None:
-        is_query = re.match(r"(?is)\s*SELECT\b.*\bFROM\b", statement) is not None
+        is_query = re.match(r"(?s)SELECT (?!lockstep\.).*\bFROM\b", statement) is not None
         give_up_at = time.monotonic() + (PATIENCE if is_query else 0)
         while not self._checker.check_output(
             wanted + "\n", got := self._ask(statement), doctest.ELLIPSIS
