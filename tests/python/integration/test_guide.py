@@ -30,7 +30,7 @@ from typing import Any
 
 import lockstep
 import pytest
-from harness import Cluster, Database
+from harness import Cluster, Database, eventually
 from sybil import Document, Example
 from sybil.evaluators.doctest import OutputChecker
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
@@ -43,18 +43,24 @@ AS_SHOWN = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PATIENCE = 10.0
 
 
-def sections_of(text: str) -> dict[str, str]:
-    """Return the sections of a page by their headings."""
-    parts = re.split(r"^## (.*)$", text, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+def sections_of(page: Path) -> dict[str, str]:
+    """Return the sections of a page by their headings, each line where it is in the page."""
+    text = page.read_text()
+    sections = {}
+    for heading in re.finditer(r"^## (.*)$", text, re.MULTILINE):
+        section = text[heading.end() :].partition("\n## ")[0]
+        sections[heading[1]] = "\n" * text.count("\n", 0, heading.end()) + section
+    return sections
 
 
 SECTIONS = [
-    pytest.param(section, id=f"{page.stem}: {heading}")
+    pytest.param(page, section, id=f"{page.stem}: {heading}")
     for page in PAGES
-    for heading, section in sections_of(page.read_text()).items()
+    for heading, section in sections_of(page).items()
     if "```" in section
 ]
+QUOTING = [each for each in SECTIONS if EXAMPLE_FOLDER.search(str(each.values[1]))]
+PLAYED = [each for each in SECTIONS if each not in QUOTING]
 
 
 class Psql:
@@ -103,6 +109,7 @@ def working(names: dict[str, Any]) -> Iterator[None]:
     worker = names.get("worker") or lockstep.Worker(names["app"])
     thread = threading.Thread(target=lambda: asyncio.run(worker.run()))
     thread.start()
+    eventually(lambda: worker.executor_id, "the start of the worker")
     try:
         yield
     finally:
@@ -120,11 +127,11 @@ def shop(monkeypatch: pytest.MonkeyPatch, database: Database) -> types.ModuleTyp
     return module
 
 
-@pytest.mark.parametrize("section", [s for s in SECTIONS if not EXAMPLE_FOLDER.search(s.values[0])])
+@pytest.mark.parametrize(("page", "section"), PLAYED)
 def test_examples_give_the_output_that_they_show(
-    section: str, shop: types.ModuleType, cluster: Cluster, database: Database
+    page: Path, section: str, shop: types.ModuleType, cluster: Cluster, database: Database
 ) -> None:
-    document = Document(section, "docs/guide")
+    document = Document(section, str(page))
     document.namespace = vars(shop)
     parsers = [
         PythonCodeBlockParser(doctest_optionflags=AS_SHOWN),
@@ -147,27 +154,20 @@ def test_examples_give_the_output_that_they_show(
             example.evaluate()
 
 
-@pytest.mark.parametrize("section", [s for s in SECTIONS if EXAMPLE_FOLDER.search(s.values[0])])
-def test_quotes_are_to_the_letter(section: str) -> None:
+@pytest.mark.parametrize(("page", "section"), QUOTING)
+def test_quotes_are_to_the_letter(page: Path, section: str) -> None:
     folders = {ROOT / name for name in EXAMPLE_FOLDER.findall(section)}
-    sources = "".join(
-        path.read_text()
-        for folder in folders
-        for path in folder.rglob("*")
-        if path.suffix in (".py", ".sql")
-    )
-    for language, block in FENCE.findall(section):
-        assert language in ("python", "sql"), "quotes are of the example's files"
+    sources = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    for _, block in FENCE.findall(section):
         assert block in sources, block
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_is_run_or_quoted(page: Path) -> None:
-    text = page.read_text()
-    for heading, section in sections_of(text).items():
+    for heading, section in sections_of(page).items():
         blocks = FENCE.findall(section)
         assert {language for language, _ in blocks} <= {"python", "console"}, heading
         if blocks and not EXAMPLE_FOLDER.search(section):
-            sessions = [b for _, b in blocks if b.startswith((">>> ", "shop=> "))]
+            sessions = [block for _, block in blocks if block.startswith((">>> ", "shop=> "))]
             assert sessions, f'"{heading}" shows no output'
-    assert "```" not in text.partition("\n## ")[0], "blocks belong into sections"
+    assert "```" not in page.read_text().partition("\n## ")[0], "blocks belong into sections"
