@@ -32,7 +32,6 @@ import lockstep
 import pytest
 from harness import Cluster, Database, eventually
 from sybil import Document, Example
-from sybil.evaluators.doctest import OutputChecker
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 ROOT = Path(__file__).parents[3]
@@ -68,7 +67,7 @@ class Psql:
 
     def __init__(self, cluster: Cluster, database: Database) -> None:
         self._command = [cluster.bindir / "psql", "-X", "-d", database.dsn, "-P", "pager=off"]
-        self._checker = OutputChecker()
+        self._checker = doctest.OutputChecker()
 
     def __call__(self, example: Example) -> None:
         first, *turns = re.split(r"^shop=> ", example.parsed, flags=re.MULTILINE)
@@ -100,7 +99,7 @@ class Psql:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        return done.stdout.rstrip() + "\n"
+        return "\n".join(line.rstrip() for line in done.stdout.rstrip().split("\n")) + "\n"
 
 
 @contextlib.contextmanager
