@@ -8,10 +8,14 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ._codec import decode_json, encode
 from ._durable import durable, record
 from ._run import RecordedStep, Run
 from ._scope import current_workflow
+
+_MOMENT = TypeAdapter(datetime)
 
 
 def _recorded_value(
@@ -25,13 +29,17 @@ def _recorded_value(
     return durable(name, operation, replay=lambda recorded: read(decode_json(recorded.output)))
 
 
+def _read_moment(text: str) -> datetime:
+    return _MOMENT.validate_python(text)  # Python 3.10 cannot read the "Z" by itself
+
+
 def now() -> Coroutine[Any, Any, datetime]:
     """
     Return the time of the database, in UTC, the same at each replay.
 
     >>> order_date = (await lockstep.now()).date()    # doctest: +SKIP
     """
-    return _recorded_value("now", lambda run: run.worker.database_time(), datetime.fromisoformat)
+    return _recorded_value("now", lambda run: run.worker.database_time(), _read_moment)
 
 
 def uuid() -> Coroutine[Any, Any, _uuid.UUID]:
