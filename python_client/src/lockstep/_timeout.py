@@ -61,6 +61,6 @@ def call_within(step: StepFunction[..., Any], call: Callable[[], Any]) -> Any:
     try:
         return outcome.result(step.timeout)
     except FutureTimeout as error:
-        if outcome.done():
-            raise
+        if outcome.done():  # its own error, or it ended just now
+            return outcome.result()
         raise _too_slow(step) from error
