@@ -14,12 +14,9 @@ def place_order(session: Session, client: lockstep.Client, amount_cents: int) ->
     order = Order(amount_cents=amount_cents)
     session.add(order)
     session.flush()
-    return client.enqueue(
-        fulfil_order,
-        order.id,
-        workflow_id=f"order-{order.id}",
-        conn=session.connection().connection.driver_connection,
-    )
+    workflow = fulfil_order.options(workflow_id=f"order-{order.id}")
+    connection = session.connection().connection.driver_connection
+    return client.using(connection).enqueue(workflow, order.id)
 
 
 def main() -> None:

@@ -13,9 +13,8 @@ from shop.workflows import fulfil_order
 def place_order(client: lockstep.Client, amount_cents: int) -> str:
     """Write an order and enqueue its workflow, both in the transaction that is open."""
     order = Order.objects.create(amount_cents=amount_cents)
-    return client.enqueue(
-        fulfil_order, order.pk, workflow_id=f"order-{order.pk}", conn=connection.connection
-    )
+    workflow = fulfil_order.options(workflow_id=f"order-{order.pk}")
+    return client.using(connection.connection).enqueue(workflow, order.pk)
 
 
 class Command(BaseCommand):
