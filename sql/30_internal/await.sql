@@ -43,7 +43,7 @@ BEGIN
         FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
         INNER JOIN lockstep.workflow_events AS v
             ON v.workflow_id = ANY (ARRAY[a.awaited_id])
-            AND v.key = a.key
+            AND v.key = ANY (ARRAY[a.key])
     ) THEN
         RETURN 'ready';
     END IF;

@@ -5,7 +5,8 @@
 -- workflow is compared with its claim, IS NOT DISTINCT FROM keeps the planner at
 -- the primary key: no other index fits it. Joins say workflow_id = ANY (ARRAY[…]) to
 -- the same end: it can be looked up, but neither merged nor hashed, and a plan that
--- was made for an empty table and kept cannot go through a full one.
+-- was made for an empty table and kept cannot go through a full one. That takes each
+-- column of the key: one that is compared with = is enough to hash by.
 CREATE OR REPLACE FUNCTION lockstep._is_held(p_executor_id text, p_workflow_id text, p_attempt int)
 RETURNS boolean
 LANGUAGE plpgsql

@@ -53,7 +53,7 @@ BEGIN
         LEFT JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.awaited_id])
         LEFT JOIN lockstep.workflow_events AS v
             ON v.workflow_id = ANY (ARRAY[a.awaited_id])
-            AND v.key = a.key
+            AND v.key = ANY (ARRAY[a.key])
     ),
 
     recorded AS (
@@ -92,7 +92,7 @@ BEGIN
         FROM call AS c
         INNER JOIN lockstep.operation_outputs AS o
             ON o.workflow_id = ANY (ARRAY[c.workflow_id])
-            AND o.step_id = c.step_id
+            AND o.step_id = ANY (ARRAY[c.step_id])
         WHERE NOT EXISTS (
             SELECT
             FROM recorded AS r

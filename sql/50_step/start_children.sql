@@ -147,7 +147,7 @@ BEGIN
     FROM jsonb_to_recordset(start_children.children) AS c (workflow_id text, attempt int, step_id int)
     INNER JOIN lockstep.operation_outputs AS o
         ON o.workflow_id = ANY (ARRAY[c.workflow_id])
-        AND o.step_id = c.step_id
+        AND o.step_id = ANY (ARRAY[c.step_id])
     WHERE lockstep._is_held(start_children.executor_id, c.workflow_id, c.attempt);
 END
 $$;
