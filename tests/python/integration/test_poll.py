@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -131,6 +132,30 @@ async def test_workflow_is_suspended_between_two_questions(
         await until_status(client, workflow_id, "WAITING")
     assert len(asked) == 3
     assert database.steps(workflow_id) == [(1, name, "there")]
+
+
+async def test_poll_keeps_its_rhythm_when_something_else_wakes_the_workflow(
+    database: Database, run_worker: Any, client: Client
+) -> None:
+    app = lockstep.App()
+    asked: list[float] = []
+
+    async def ask() -> bool:
+        asked.append(time.monotonic())
+        return len(asked) == 2
+
+    @app.workflow
+    async def main() -> Any:
+        return await asyncio.gather(
+            lockstep.poll(ask, interval=timedelta(seconds=1.2)), lockstep.receive("t")
+        )
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue(main)
+        await until_status(client, workflow_id, "WAITING")
+        await client.send(workflow_id, "message", "t")
+        assert await client.result(workflow_id, timeout=SOON) == [True, "message"]
+    assert 1.15 < asked[1] - asked[0] < 3
 
 
 async def test_interval_must_be_positive(run_worker: Any, client: Client) -> None:

@@ -111,7 +111,7 @@ async def test_row_s_policy_comes_before_the_function_s(
 @FORMS
 @pytest.mark.parametrize("failure", ["other class", "inputs", "unserializable", "mismatch"])
 async def test_failure_that_would_come_again_is_not_tried_again(
-    run_worker: Any, client: Client, form: str, failure: str
+    database: Database, run_worker: Any, client: Client, form: str, failure: str
 ) -> None:
     calls: Counter[str] = Counter()
     app = build_app(calls, AGAIN)
@@ -152,6 +152,7 @@ async def test_failure_that_would_come_again_is_not_tried_again(
         with pytest.raises(lockstep.WorkflowFailed) as caught:
             await client.result(workflow_id, timeout=SOON)
     assert caught.value.type == error
+    assert database.value("SELECT failures FROM lockstep.workflow_status") == 1
     assert calls["main"] == {"inputs": 0, "mismatch": 2}.get(failure, 1)
 
 
