@@ -580,19 +580,18 @@ COMMENT ON FUNCTION lockstep._announce(text[], text[]) IS
 -- Enters a workflow as waiting for others; NULL, or why it cannot wait now.
 --
 -- p_awaits is [{"awaited_id", "key": of the event, or null for the end}, …]. Returns
--- "ready" when one of them is there already, "busy" when it may be coming at this
--- moment. Locks the awaited rows FOR SHARE where their end is awaited, and skips
--- those that are locked: such a lock may be their end.
+-- "ready" when one of them is there already, or will not come because its workflow has
+-- ended, "busy" when it may be coming at this moment. Locks the awaited rows FOR SHARE,
+-- and skips those that are locked: such a lock may be their end.
 CREATE FUNCTION lockstep._await(p_workflow_id text, p_awaits jsonb)
 RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_ends text[] := ARRAY(
+    v_awaited text[] := ARRAY(
         SELECT DISTINCT a.awaited_id
-        FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
-        WHERE a.key IS NULL
+        FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text)
     );
     v_unended_count bigint;
     v_locked_count bigint;
@@ -602,13 +601,13 @@ BEGIN
     FROM (
         SELECT w.completed_at
         FROM lockstep.workflow_status AS w
-        WHERE w.workflow_id = ANY (v_ends)
+        WHERE w.workflow_id = ANY (v_awaited)
         FOR SHARE SKIP LOCKED
     ) AS w;
 
     IF v_unended_count < v_locked_count THEN
         RETURN 'ready';
-    ELSIF v_locked_count < cardinality(v_ends) THEN
+    ELSIF v_locked_count < cardinality(v_awaited) THEN
         RETURN 'busy';
     ELSIF EXISTS (
         SELECT
@@ -622,7 +621,7 @@ BEGIN
         FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
         INNER JOIN lockstep.workflow_events AS v
             ON v.workflow_id = ANY (ARRAY[a.awaited_id])
-            AND v.key = a.key
+            AND v.key = ANY (ARRAY[a.key])
     ) THEN
         RETURN 'ready';
     END IF;
@@ -1758,7 +1757,8 @@ COMMENT ON FUNCTION lockstep._is_cancelled_here(lockstep.workflow_status) IS
 -- workflow is compared with its claim, IS NOT DISTINCT FROM keeps the planner at
 -- the primary key: no other index fits it. Joins say workflow_id = ANY (ARRAY[…]) to
 -- the same end: it can be looked up, but neither merged nor hashed, and a plan that
--- was made for an empty table and kept cannot go through a full one.
+-- was made for an empty table and kept cannot go through a full one. That takes each
+-- column of the key: one that is compared with = is enough to hash by.
 CREATE FUNCTION lockstep._is_held(p_executor_id text, p_workflow_id text, p_attempt int)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -2045,7 +2045,7 @@ BEGIN ATOMIC
             'child_id', o.child_workflow_id,
             'is_finished', o.completed_at IS NOT NULL,
             'remaining', CASE
-                WHEN o.completed_at IS NULL
+                WHEN o.completed_at IS NULL AND o.available_at IS NOT NULL
                     THEN greatest(extract(EPOCH FROM o.available_at - clock_timestamp()), 0)
             END,
             'elapsed', CASE
@@ -4796,7 +4796,8 @@ COMMENT ON FUNCTION lockstep.unregister_executor(text) IS
 -- each step one of
 --   ended      the workflow's output or error, or the event's value, is recorded as the
 --              step's; an error has "workflow_id" and "status" beside "type" and "message";
---   timed_out  it did not come in time, recorded as no output and 0 attempts;
+--   timed_out  it did not come in time, or the workflow ended without the event,
+--              recorded as no output and 0 attempts;
 --   waiting    not yet; remaining has the seconds left, NULL for no timeout;
 --   unknown    there is no such workflow; nothing is recorded;
 --   lost       the executor had lost the workflow that waits.
@@ -4831,6 +4832,7 @@ BEGIN
             w.workflow_id IS NOT NULL AS is_known,
             lockstep._is_held(await_workflows.executor_id, a.workflow_id, a.attempt) AS is_held,
             CASE WHEN a.key IS NULL THEN w.completed_at IS NOT NULL ELSE v.workflow_id IS NOT NULL END AS has_come,
+            w.completed_at IS NOT NULL OR a.timeout <= 0 AS is_over,
             CASE WHEN a.key IS NULL THEN w.output ELSE v.value END AS output,
             CASE
                 WHEN a.key IS NULL AND w.completed_at IS NOT NULL AND w.status <> 'SUCCESS'
@@ -4844,7 +4846,7 @@ BEGIN
         LEFT JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.awaited_id])
         LEFT JOIN lockstep.workflow_events AS v
             ON v.workflow_id = ANY (ARRAY[a.awaited_id])
-            AND v.key = a.key
+            AND v.key = ANY (ARRAY[a.key])
     ),
 
     recorded AS (
@@ -4855,7 +4857,7 @@ BEGIN
         SELECT
             c.workflow_id, c.step_id, c.step_name, CASE WHEN c.error IS NULL THEN c.output END, c.error,
             CASE WHEN c.has_come THEN 1 ELSE 0 END, v_now,
-            CASE WHEN c.has_come OR c.timeout <= 0 THEN v_now END,
+            CASE WHEN c.has_come OR c.is_over THEN v_now END,
             v_now + make_interval(secs => c.timeout), c.awaited_id
         FROM call AS c
         WHERE c.is_held AND c.is_known
@@ -4883,7 +4885,7 @@ BEGIN
         FROM call AS c
         INNER JOIN lockstep.operation_outputs AS o
             ON o.workflow_id = ANY (ARRAY[c.workflow_id])
-            AND o.step_id = c.step_id
+            AND o.step_id = ANY (ARRAY[c.step_id])
         WHERE NOT EXISTS (
             SELECT
             FROM recorded AS r
@@ -4901,7 +4903,8 @@ BEGIN
         END,
         s.output, s.error,
         CASE
-            WHEN s.completed_at IS NULL
+            -- greatest() passes over NULL, which is no limit and not none left
+            WHEN s.completed_at IS NULL AND s.available_at IS NOT NULL
                 THEN greatest(extract(EPOCH FROM s.available_at - v_now), 0)::double precision
         END
     FROM call AS c
@@ -5270,7 +5273,7 @@ BEGIN
     FROM jsonb_to_recordset(start_children.children) AS c (workflow_id text, attempt int, step_id int)
     INNER JOIN lockstep.operation_outputs AS o
         ON o.workflow_id = ANY (ARRAY[c.workflow_id])
-        AND o.step_id = c.step_id
+        AND o.step_id = ANY (ARRAY[c.step_id])
     WHERE lockstep._is_held(start_children.executor_id, c.workflow_id, c.attempt);
 END
 $$;

@@ -1,19 +1,18 @@
 -- Enters a workflow as waiting for others; NULL, or why it cannot wait now.
 --
 -- p_awaits is [{"awaited_id", "key": of the event, or null for the end}, …]. Returns
--- "ready" when one of them is there already, "busy" when it may be coming at this
--- moment. Locks the awaited rows FOR SHARE where their end is awaited, and skips
--- those that are locked: such a lock may be their end.
+-- "ready" when one of them is there already, or will not come because its workflow has
+-- ended, "busy" when it may be coming at this moment. Locks the awaited rows FOR SHARE,
+-- and skips those that are locked: such a lock may be their end.
 CREATE OR REPLACE FUNCTION lockstep._await(p_workflow_id text, p_awaits jsonb)
 RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_ends text[] := ARRAY(
+    v_awaited text[] := ARRAY(
         SELECT DISTINCT a.awaited_id
-        FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
-        WHERE a.key IS NULL
+        FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text)
     );
     v_unended_count bigint;
     v_locked_count bigint;
@@ -23,13 +22,13 @@ BEGIN
     FROM (
         SELECT w.completed_at
         FROM lockstep.workflow_status AS w
-        WHERE w.workflow_id = ANY (v_ends)
+        WHERE w.workflow_id = ANY (v_awaited)
         FOR SHARE SKIP LOCKED
     ) AS w;
 
     IF v_unended_count < v_locked_count THEN
         RETURN 'ready';
-    ELSIF v_locked_count < cardinality(v_ends) THEN
+    ELSIF v_locked_count < cardinality(v_awaited) THEN
         RETURN 'busy';
     ELSIF EXISTS (
         SELECT

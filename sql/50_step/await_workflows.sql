@@ -5,7 +5,8 @@
 -- each step one of
 --   ended      the workflow's output or error, or the event's value, is recorded as the
 --              step's; an error has "workflow_id" and "status" beside "type" and "message";
---   timed_out  it did not come in time, recorded as no output and 0 attempts;
+--   timed_out  it did not come in time, or the workflow ended without the event,
+--              recorded as no output and 0 attempts;
 --   waiting    not yet; remaining has the seconds left, NULL for no timeout;
 --   unknown    there is no such workflow; nothing is recorded;
 --   lost       the executor had lost the workflow that waits.
@@ -40,6 +41,7 @@ BEGIN
             w.workflow_id IS NOT NULL AS is_known,
             lockstep._is_held(await_workflows.executor_id, a.workflow_id, a.attempt) AS is_held,
             CASE WHEN a.key IS NULL THEN w.completed_at IS NOT NULL ELSE v.workflow_id IS NOT NULL END AS has_come,
+            w.completed_at IS NOT NULL OR a.timeout <= 0 AS is_over,
             CASE WHEN a.key IS NULL THEN w.output ELSE v.value END AS output,
             CASE
                 WHEN a.key IS NULL AND w.completed_at IS NOT NULL AND w.status <> 'SUCCESS'
@@ -64,7 +66,7 @@ BEGIN
         SELECT
             c.workflow_id, c.step_id, c.step_name, CASE WHEN c.error IS NULL THEN c.output END, c.error,
             CASE WHEN c.has_come THEN 1 ELSE 0 END, v_now,
-            CASE WHEN c.has_come OR c.timeout <= 0 THEN v_now END,
+            CASE WHEN c.has_come OR c.is_over THEN v_now END,
             v_now + make_interval(secs => c.timeout), c.awaited_id
         FROM call AS c
         WHERE c.is_held AND c.is_known

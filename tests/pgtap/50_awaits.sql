@@ -245,8 +245,8 @@ SELECT is(
 );
 SELECT pg_temp.finish('publisher', '{"error": {"type": "E", "message": "m"}}');
 SELECT is(
-    pg_temp.look('p', 53, 'publisher', '{"key": "none", "timeout": 60}'), 'waiting 60',
-    'the end of a workflow is none of its events'
+    pg_temp.look('p', 53, 'publisher', '{"key": "none", "timeout": 60}'), 'timed_out',
+    'an event that its workflow ended without does not come any more'
 );
 SELECT is(
     pg_temp.look('p', 54, 'publisher', '{"key": "k"}'), 'ended [2]', 'an event of a workflow that failed is no error'
@@ -448,6 +448,11 @@ SELECT is(
 );
 SELECT pg_temp.finish('setter', '{}');
 SELECT is(pg_temp.state_of('on end'), 'ENQUEUED attempts=0 0', 'the end wakes who waits for it after an event, too');
+SELECT is(pg_temp.state_of('on other'), 'ENQUEUED attempts=0 0', 'the end wakes who waits for an event that it ends without');
+SELECT is(
+    pg_temp.suspend('late', '[{"awaited_id": "setter", "key": "other"}]'), 'ready',
+    'who would wait for an event of a workflow that has ended is ready'
+);
 SELECT is(
     pg_temp.suspend('late', '[{"awaited_id": "setter"}]'), 'ready',
     'who would wait for a workflow that has ended is ready'

@@ -11,29 +11,41 @@ from ._codec import decode_json, encode
 from ._durable import durable, seconds_or_null
 from ._errors import InvalidArgument, WaitTimeout, WorkflowNotFound
 from ._run import Awaited, RecordedStep, Run
-from ._scope import current_scope_or_step, current_workflow
+from ._scope import current_scope_or_step
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowContext:
-    """What a running workflow may know about itself."""
+    """
+    What a running workflow may know about itself; ``step_id`` is None outside of a step.
+
+    The workflow's id and the step's name the same call at each repetition: together they
+    are an idempotency key for a service that the step calls.
+    """
 
     workflow_id: str
     workflow_name: str
     queue_name: str
     attempt: int
     headers: dict[str, Any]
+    step_id: int | None
 
 
 def context() -> WorkflowContext:
     """
-    Return the identity of the running workflow; raise NotInWorkflow outside of one.
+    Return the identity of the running workflow and step; raise NotInWorkflow outside of one.
 
     >>> workflow_id = lockstep.context().workflow_id    # doctest: +SKIP
     """
-    run = current_workflow("context").run
+    scope = current_scope_or_step("context")
+    run = scope.run
     return WorkflowContext(
-        run.workflow_id, run.workflow_name, run.queue_name, run.attempt, run.headers
+        run.workflow_id,
+        run.workflow_name,
+        run.queue_name,
+        run.attempt,
+        run.headers,
+        None if scope.step_call is None else scope.step_call.step_id,
     )
 
 
@@ -166,8 +178,9 @@ def get_event(
     """
     Return the value that another workflow published under a key, and wait for the first one.
 
-    Raises WaitTimeout when the timeout, which runs from the first call, passes before;
-    ``timedelta(0)`` only looks. Raises WorkflowNotFound if no workflow has the id.
+    Raises WaitTimeout when the timeout, which runs from the first call, passes before, or
+    the other workflow ends; ``timedelta(0)`` only looks. Raises WorkflowNotFound if no
+    workflow has the id.
 
     >>> state = await lockstep.get_event(order_id, "state")    # doctest: +SKIP
     """

@@ -201,6 +201,22 @@ async def test_event_that_does_not_come_in_time_is_not_seen_at_the_replay_either
 
 
 @FORMS
+async def test_wait_for_an_event_ends_with_the_workflow_that_did_not_set_it(
+    database: Database, run_worker: Any, client: Client, form: str
+) -> None:
+    async with run_worker(build_app()) as worker:
+        other = await client.enqueue(f"sets{form}", 1)
+        workflow_id = await client.enqueue(f"reads{form}", other, None)
+        await until_status(client, workflow_id, "WAITING")
+        await until(lambda: not worker.runs, "the suspension")
+        await client.cancel(other)
+        await second_wait(database, workflow_id)
+        await client.send(workflow_id, None, "again")
+        got, _ = await client.result(workflow_id, timeout=SOON)
+    assert got == ["WaitTimeout", f'workflow "{other}" did not set event "state" in time']
+
+
+@FORMS
 async def test_event_of_an_unknown_workflow_is_refused_also_if_it_exists_later(
     database: Database, run_worker: Any, client: Client, form: str
 ) -> None:

@@ -403,11 +403,41 @@ async def test_workflow_knows_its_id_and_headers(
     @app.workflow
     async def who() -> list[Any]:
         context = lockstep.context()
-        return [context.workflow_id, context.headers, context.attempt]
+        return [context.workflow_id, context.headers, context.attempt, context.step_id]
 
     async with run_worker(app):
         workflow_id = await client.enqueue(who, workflow_id="me", headers={"trace": "t"})
-        assert await client.result(workflow_id, timeout=SOON) == ["me", {"trace": "t"}, 1]
+        assert await client.result(workflow_id, timeout=SOON) == ["me", {"trace": "t"}, 1, None]
+
+
+async def test_step_knows_its_workflow_and_number(
+    database: Database, run_worker: Any, client: Client
+) -> None:
+    app = lockstep.App()
+
+    def key() -> str:
+        context = lockstep.context()
+        return f"{context.workflow_id}/{context.step_id}"
+
+    @app.step
+    async def first() -> str:
+        return key()
+
+    @app.step
+    def second() -> str:
+        return key()
+
+    @app.transaction
+    async def third(conn: Any) -> str:
+        return key()
+
+    @app.workflow
+    async def keys() -> list[str]:
+        return [await first(), await second.in_thread(), await third()]
+
+    async with run_worker(app):
+        workflow_id = await client.enqueue(keys, workflow_id="me")
+        assert await client.result(workflow_id, timeout=SOON) == ["me/1", "me/2", "me/3"]
 
 
 async def test_user_code_that_catches_everything_cannot_stop_a_suspension(
