@@ -16,10 +16,12 @@ import unasync
 
 CONFIG = Path(__file__).parent.parent / "pyproject.toml"
 PACKAGE = Path(__file__).parent.parent / "src" / "lockstep"
-BANNER = "# Generated from _async_client.py by tools/generate_sync.py. Do not edit.\n"
+BANNER = "# Generated from {source} by tools/generate_sync.py. Do not edit.\n"
+MODULES = {"_async_client.py": "_client.py", "_async_management.py": "_management.py"}
 REPLACEMENTS = {
     "AsyncClient": "Client",
     "AsyncConnection": "Connection",
+    "AsyncManagement": "Management",
     "AsyncWatcher": "Watcher",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
@@ -31,21 +33,23 @@ PHRASES = {
     "from ._watcher import": "from ._watcher_thread import",
     ">>> async with": ">>> with",
     ">>> async for": ">>> for",
+    "            for info in page:\n                yield info\n": "            yield from page\n",
+    "_async_management": "_management",
     "= await client": "= client",
     "await client.": "client.",
     "await conn.": "conn.",
 }
 
 
-def generate() -> str:
+def generate(source: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         rule = unasync.Rule(str(PACKAGE), folder, additional_replacements=REPLACEMENTS)
-        unasync.unasync_files([str(PACKAGE / "_async_client.py")], [rule])
-        text = (Path(folder) / "_async_client.py").read_text()
+        unasync.unasync_files([str(PACKAGE / source)], [rule])
+        text = (Path(folder) / source).read_text()
     text = text.replace("AsyncClient", "Client").replace("AsyncConnection", "Connection")
     for old, new in PHRASES.items():
         text = text.replace(old, new)
-    text = BANNER + text
+    text = BANNER.format(source=source) + text
     for command in (["check", "--quiet", "--select", "I", "--fix"], ["format"]):
         text = subprocess.run(
             [sys.executable, "-m", "ruff", *command, "--config", str(CONFIG), "-"],
@@ -58,14 +62,14 @@ def generate() -> str:
 
 
 def main() -> int:
-    target = PACKAGE / "_client.py"
-    text = generate()
+    texts = {PACKAGE / target: generate(source) for source, target in MODULES.items()}
     if "--check" in sys.argv:
-        if target.read_text() != text:
-            print("_client.py is not what generate_sync.py writes: run it", file=sys.stderr)
-            return 1
-        return 0
-    target.write_text(text)
+        stale = [target.name for target, text in texts.items() if target.read_text() != text]
+        for name in stale:
+            print(f"{name} is not what generate_sync.py writes: run it", file=sys.stderr)
+        return len(stale)
+    for target, text in texts.items():
+        target.write_text(text)
     return 0
 
 

@@ -33,6 +33,7 @@ from ._errors import (
     WorkflowNotFound,
     WrongState,
 )
+from ._manage_calls import StepInfo, WorkflowFilter
 from ._options import ConfiguredWorkflow
 from ._own_transaction import Checkpoint, checkpoint
 from ._poll import poll
@@ -72,6 +73,7 @@ __all__ = [
     "Retry",
     "StepFailed",
     "StepFunction",
+    "StepInfo",
     "StepMismatch",
     "StepTimeout",
     "TransactionFunction",
@@ -81,6 +83,7 @@ __all__ = [
     "WorkflowCancelled",
     "WorkflowContext",
     "WorkflowFailed",
+    "WorkflowFilter",
     "WorkflowFunction",
     "WorkflowHandle",
     "WorkflowInfo",

@@ -16,6 +16,7 @@ from psycopg.rows import tuple_row
 
 from . import _calls
 from ._app import WorkflowFunction
+from ._async_management import AsyncManagement
 from ._calls import Call, Finding, Watch, WorkflowInfo
 from ._codec import decode_json
 from ._dsn import resolve_dsn
@@ -26,9 +27,10 @@ from ._watcher import AsyncWatcher
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Rows = list[T]
 
 
-class AsyncClient:
+class AsyncClient(AsyncManagement):
     """
     A client of the workflows in a database.
 
@@ -360,7 +362,7 @@ class AsyncClient:
             raise WorkflowNotFound("no such workflow")
         return rows[0]
 
-    async def _fetch(self, call: Call[T], conn: AsyncConnection[Any] | None) -> list[T]:
+    async def _fetch(self, call: Call[T], conn: AsyncConnection[Any] | None) -> Rows[T]:
         connection = conn if conn is not None else self._bound
         if connection is None:
             connection = await self._connect()

@@ -35,7 +35,9 @@ class WorkflowInfo:
     A workflow as the database has it.
 
     ``status`` is one of ENQUEUED, DELAYED, PENDING, WAITING, SUCCESS, ERROR, CANCELLED
-    and MAX_RECOVERY_ATTEMPTS_EXCEEDED; ``output`` and ``error`` are JSON values.
+    and MAX_RECOVERY_ATTEMPTS_EXCEEDED; ``output``, ``error``, ``inputs``, ``headers`` and
+    ``progress`` are JSON values. ``waiting_for`` names what wakes a WAITING workflow, such
+    as "message:approval".
     """
 
     workflow_id: str
@@ -48,6 +50,22 @@ class WorkflowInfo:
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    inputs: dict[str, Any]
+    priority: int
+    deduplication_id: str | None
+    queue_partition_key: str | None
+    app_version: str | None
+    executor_id: str | None
+    max_attempts: int
+    failures: int
+    available_at: datetime | None
+    deadline_at: datetime | None
+    waiting_for: tuple[str, ...]
+    parent_workflow_id: str | None
+    forked_from: str | None
+    enqueued_by: str
+    headers: dict[str, Any] | None
+    progress: dict[str, Any] | None
 
     @property
     def has_ended(self) -> bool:
@@ -226,13 +244,28 @@ def watch_workflows(channel: str, documents: Sequence[str], given_up: Sequence[s
 def get_workflow(workflow_id: str) -> Call[WorkflowInfo]:
     """Read a workflow."""
     return Call(
-        "SELECT workflow_name, queue_name, status, output::text, error::text, attempts,"
-        " created_at, started_at, completed_at FROM lockstep.get_workflow(%s)",
+        f"SELECT {INFO_COLUMNS} FROM lockstep.get_workflow(%s)",
         (workflow_id,),
-        lambda row: WorkflowInfo(
-            workflow_id, row[0], row[1], row[2], _json(row[3]), _json(row[4]), *row[5:]
-        ),
+        lambda row: read_info(workflow_id, row),
     )
+
+
+INFO_COLUMNS = (
+    "workflow_name, queue_name, status, output::text, error::text, attempts, created_at,"
+    " started_at, completed_at, inputs::text, priority, deduplication_id, queue_partition_key,"
+    " app_version, executor_id, max_attempts, failures, available_at, deadline_at,"
+    " coalesce(waiting_for, '{}'), parent_workflow_id, forked_from, enqueued_by, headers::text,"
+    " progress::text"
+)
+
+
+def read_info(workflow_id: str, row: Sequence[Any]) -> WorkflowInfo:
+    """Read the row of INFO_COLUMNS."""
+    values = list(row)
+    for place in (3, 4, 9, 23, 24):
+        values[place] = _json(values[place])
+    values[19] = tuple(values[19])
+    return WorkflowInfo(workflow_id, *values)
 
 
 def cancel_workflow(workflow_id: str) -> Call[bool]:

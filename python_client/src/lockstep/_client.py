@@ -21,15 +21,17 @@ from ._calls import Call, Finding, Watch, WorkflowInfo
 from ._codec import decode_json
 from ._dsn import resolve_dsn
 from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound, translate
+from ._management import Management
 from ._options import ConfiguredWorkflow
 from ._retry import Retry
 from ._watcher_thread import Watcher
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Rows = list[T]
 
 
-class Client:
+class Client(Management):
     """
     A client of the workflows in a database.
 
@@ -357,7 +359,7 @@ class Client:
             raise WorkflowNotFound("no such workflow")
         return rows[0]
 
-    def _fetch(self, call: Call[T], conn: Connection[Any] | None) -> list[T]:
+    def _fetch(self, call: Call[T], conn: Connection[Any] | None) -> Rows[T]:
         connection = conn if conn is not None else self._bound
         if connection is None:
             connection = self._connect()
