@@ -315,8 +315,6 @@ async def test_a_restart_beside_a_worker_that_finishes_loses_nothing(
                     await client.restart(workflow_id)
         for workflow_id in ids:
             prefix = workflow_id[1:]
-            assert (
-                await client.result(workflow_id, timeout=timedelta(seconds=20)) == f"{prefix}-3"
-            )
+            assert await client.result(workflow_id, timeout=timedelta(seconds=20)) == f"{prefix}-3"
             steps = await client.steps(workflow_id)
             assert [step.output for step in steps] == [f"{prefix}-{n}" for n in (1, 2, 3)]

@@ -26,6 +26,7 @@ from ._options import (
     connected,
     console,
     filter_of,
+    one_line,
     parse_duration,
     parse_json,
     print_json,
@@ -85,9 +86,9 @@ def list_(
     table = _table("id", "name", "queue", "status", "created", "attempts", "result")
     for info in found:
         table.add_row(
-            Text(info.workflow_id),
-            Text(info.workflow_name),
-            Text(info.queue_name),
+            Text(one_line(info.workflow_id)),
+            Text(one_line(info.workflow_name)),
+            Text(one_line(info.queue_name)),
             _status(info.status),
             shown_time(info.created_at),
             str(info.attempts),
@@ -114,13 +115,13 @@ def get(id: Id, json: AsJson = False, dsn: Dsn = None) -> None:
         elif field.name.endswith("_at"):
             shown = Text(shown_time(value))
         elif field.name == "waiting_for":
-            shown = Text(", ".join(value))
+            shown = Text(one_line(", ".join(value)))
         elif field.name == "error":
             shown = Text(shown_error(value, 1000))
         elif field.name in ("output", "inputs", "headers", "progress"):
             shown = Text(shown_json(value, 1000))
         else:
-            shown = Text(str(value))
+            shown = Text(one_line(str(value)))
         table.add_row(field.name, shown)
     console().print(table)
 
@@ -137,7 +138,7 @@ def steps(id: Id, json: AsJson = False, dsn: Dsn = None) -> None:
     for step in found:
         table.add_row(
             str(step.step_id),
-            Text(step.step_name),
+            Text(one_line(step.step_name)),
             _status(step.status),
             str(step.attempts),
             shown_time(step.started_at),

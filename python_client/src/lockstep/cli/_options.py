@@ -105,9 +105,15 @@ def print_json(value: Any) -> None:
     typer.echo(to_json(value, indent=2).decode())
 
 
+def one_line(text: str, length: int = 10_000) -> str:
+    """Make one line of a text of any origin, shortened, that moves no cursor."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
 def print_line(text: str) -> None:
-    """Print a text of any origin as one line that moves no cursor."""
-    typer.echo("".join(c if c.isprintable() else " " for c in text))
+    """Print a text of any origin as one line."""
+    typer.echo(one_line(text))
 
 
 def shown_time(time: datetime | None) -> str:
@@ -117,13 +123,9 @@ def shown_time(time: datetime | None) -> str:
 
 def shown_json(value: Any, length: int = 60) -> str:
     """Show a JSON value on one line, shortened."""
-    text = "" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return "" if value is None else one_line(json.dumps(value, ensure_ascii=False), length)
 
 
 def shown_error(error: dict[str, Any] | None, length: int = 60) -> str:
     """Show an error on one line, shortened."""
-    if error is None:
-        return ""
-    text = " ".join(f"{error.get('type')}: {error.get('message')}".split())
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return "" if error is None else one_line(f"{error.get('type')}: {error.get('message')}", length)
