@@ -89,7 +89,7 @@ WHERE status = 'ENQUEUED';
 -- recover_workflows() finds what a dead executor held; queue limits count what runs;
 -- list_workflows() lists it
 CREATE INDEX workflow_status_executor_idx
-ON lockstep.workflow_status (executor_id, created_at DESC)
+ON lockstep.workflow_status (executor_id, created_at)
 WHERE status = 'PENDING';
 
 -- promote_due_workflows() finds sleepers and timeouts that fell due
@@ -104,14 +104,14 @@ WHERE deadline_at IS NOT NULL AND completed_at IS NULL;
 
 -- a cancellation reaches a workflow's children, and list_workflows() lists them
 CREATE INDEX workflow_status_parent_idx
-ON lockstep.workflow_status (parent_workflow_id, created_at DESC)
+ON lockstep.workflow_status (parent_workflow_id, created_at)
 WHERE parent_workflow_id IS NOT NULL;
 
 -- list_workflows() merges the newest of each status, queue and name; purge_workflows()
 -- finds the old. A running workflow has no entry, so its claim adds none. The predicate is
 -- written so that no other query's condition implies it (_newest_workflows()).
 CREATE INDEX workflow_status_list_idx
-ON lockstep.workflow_status (status, queue_name, workflow_name, created_at DESC)
+ON lockstep.workflow_status (status, queue_name, workflow_name, created_at)
 WHERE (status <> 'PENDING') IS TRUE;
 
 -- list_workflows() finds ids by their beginning: in the primary key where texts are

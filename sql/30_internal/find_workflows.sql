@@ -3,7 +3,7 @@
 -- Newest first by (created_at, workflow_id), after the workflow p_before_id if one is
 -- given. The filter, which _checked_filter() has passed, has keys as list_workflows() has
 -- parameters. Takes the shortest way to
--- candidates: the children of a parent; the ids with a prefix, if no more than 5000 have
+-- candidates: the children of a parent; the ids with a prefix, if no more than 2000 have
 -- it; else the newest by status, queue, name and time (_newest_workflows()). What that
 -- way does not look at is tested on its candidates, in growing numbers of them until
 -- p_count are found: an error text, headers, and the prefix if more ids have it.
@@ -24,7 +24,7 @@ SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_max_candidates constant int := 5000;
+    v_max_candidates constant int := 2000;
     v_statuses text[] := coalesce(p_statuses, ARRAY[
         'ENQUEUED', 'DELAYED', 'PENDING', 'WAITING', 'SUCCESS', 'ERROR', 'CANCELLED',
         'MAX_RECOVERY_ATTEMPTS_EXCEEDED'

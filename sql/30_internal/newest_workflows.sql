@@ -45,7 +45,7 @@ BEGIN
             WHERE (w.status <> 'PENDING') IS TRUE
                 AND w.status = s.status
                 AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
-            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC
+            ORDER BY w.status DESC, w.queue_name DESC, w.workflow_name DESC, w.created_at DESC
             LIMIT 1
         ) AS f
         UNION ALL
@@ -61,10 +61,10 @@ BEGIN
                 AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
                 AND CASE
                     WHEN p_workflow_name IS NULL
-                        THEN (w.queue_name, w.workflow_name) > (p.queue_name, p.workflow_name)
-                    ELSE w.queue_name > p.queue_name
+                        THEN (w.queue_name, w.workflow_name) < (p.queue_name, p.workflow_name)
+                    ELSE w.queue_name < p.queue_name
                 END
-            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC
+            ORDER BY w.status DESC, w.queue_name DESC, w.workflow_name DESC, w.created_at DESC
             LIMIT 1
         ) AS n
     ),
@@ -116,7 +116,7 @@ BEGIN
                 AND w.created_at >= p_from
                 AND w.created_at <= p_before_at
                 AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
-            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC
+            ORDER BY w.created_at DESC
             LIMIT (SELECT 1 + 3 * p_count / greatest(count(*), 1) FROM prefix)
         ) AS n
         WHERE p.created_at >= (SELECT f.created_at FROM first_floor AS f)
@@ -147,7 +147,7 @@ BEGIN
                 AND w.created_at >= (SELECT f.created_at FROM floor AS f)
                 AND w.created_at <= p_before_at
                 AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
-            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC, w.workflow_id DESC
+            ORDER BY w.created_at DESC, w.workflow_id DESC
             LIMIT p_count
         ) AS l
         UNION ALL
@@ -163,7 +163,7 @@ BEGIN
                 AND w.created_at >= (SELECT f.created_at FROM floor AS f)
                 AND w.created_at <= p_before_at
                 AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
-            ORDER BY w.executor_id, w.created_at DESC, w.workflow_id DESC
+            ORDER BY w.created_at DESC, w.workflow_id DESC
             LIMIT p_count
         ) AS r
     ) AS f

@@ -138,6 +138,36 @@ async def test_list_meets_conditions_and_pages(database: Database, call: Caller)
         await call("list", before_id="none")
 
 
+async def test_a_prefix_is_found_letter_by_letter_in_any_collation(
+    database: Database, client: lockstep.AsyncClient
+) -> None:
+    """In Danish "aa" is one letter that comes after "z"."""
+    try:
+        database.rows(
+            "CREATE DATABASE danish TEMPLATE template0"
+            " LOCALE_PROVIDER icu ICU_LOCALE 'da' LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    except psycopg.Error as error:
+        pytest.skip(f"this server has no ICU: {error}")
+    try:
+        danish = Database(psycopg.conninfo.make_conninfo(database.dsn, dbname="danish"))
+        danish.rows("CREATE EXTENSION lockstep")
+        for workflow_id in ("aa1", "a1", "b1", "A1", "å1", "aå", "a_", "a%"):
+            insert(danish, workflow_id)
+        insert(danish, "a running one", "PENDING", executor_id="e", attempts=1, started_at="now")
+        async with lockstep.AsyncClient(danish.dsn) as other:
+            for prefix, expected in (
+                ("a", ["a running one", "a%", "a_", "aå", "a1", "aa1"]),
+                ("aa", ["aa1"]),
+                ("a_", ["a_"]),
+                ("å", ["å1"]),
+            ):
+                found = await other.list(id_prefix=prefix)
+                assert [info.workflow_id for info in found] == expected
+    finally:
+        database.rows("DROP DATABASE IF EXISTS danish WITH (FORCE)")
+
+
 async def test_iterate_reads_every_page(
     database: Database, client: lockstep.AsyncClient, sync_client: lockstep.Client
 ) -> None:
