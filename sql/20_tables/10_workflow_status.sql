@@ -86,10 +86,9 @@ CREATE INDEX workflow_status_claim_idx
 ON lockstep.workflow_status (queue_name, priority, available_at)
 WHERE status = 'ENQUEUED';
 
--- recover_workflows() finds what a dead executor held; queue limits count what runs;
--- list_workflows() lists it
+-- recover_workflows() finds what a dead executor held; queue limits count what runs
 CREATE INDEX workflow_status_executor_idx
-ON lockstep.workflow_status (executor_id, created_at)
+ON lockstep.workflow_status (executor_id)
 WHERE status = 'PENDING';
 
 -- promote_due_workflows() finds sleepers and timeouts that fell due

@@ -5,8 +5,9 @@
 -- then by time, because an index by time is read to its end for a rare status, queue or
 -- name. So this finds which (status, queue, name) there are, hopping from one to the
 -- next, and merges their newest: the newest few of each tell a time after which there
--- are p_count, and of each only what is newer is read. What runs is listed by executor.
--- Costs a look or two into the index, 10 µs each, for each (status, queue, name).
+-- are p_count, and of each only what is newer is read. Costs a look or two into the index,
+-- 10 µs each, for each (status, queue, name). What runs is read whole: it is only as much as
+-- the workers have in flight, and to have it in the index would cost each claim an entry.
 --
 -- The plan is made for the values, so that what is not asked for is not in it. No other
 -- query says (status <> 'PENDING') IS TRUE: the index is for this and for
@@ -65,28 +66,6 @@ BEGIN
                     ELSE w.queue_name < p.queue_name
                 END
             ORDER BY w.status DESC, w.queue_name DESC, w.workflow_name DESC, w.created_at DESC
-            LIMIT 1
-        ) AS n
-    ),
-
-    executor AS (
-        (
-            SELECT w.executor_id
-            FROM lockstep.workflow_status AS w
-            WHERE 'PENDING' = ANY (p_statuses)
-                AND w.status = 'PENDING'
-            ORDER BY w.executor_id
-            LIMIT 1
-        )
-        UNION ALL
-        SELECT n.executor_id
-        FROM executor AS e
-        CROSS JOIN LATERAL (
-            SELECT w.executor_id
-            FROM lockstep.workflow_status AS w
-            WHERE w.status = 'PENDING'
-                AND w.executor_id > e.executor_id
-            ORDER BY w.executor_id
             LIMIT 1
         ) AS n
     ),
@@ -151,21 +130,15 @@ BEGIN
             LIMIT p_count
         ) AS l
         UNION ALL
-        SELECT r.workflow_id, r.created_at
-        FROM executor AS e
-        CROSS JOIN LATERAL (
-            SELECT w.workflow_id, w.created_at
-            FROM lockstep.workflow_status AS w
-            WHERE w.status = 'PENDING'
-                AND w.executor_id = e.executor_id
-                AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
-                AND (p_workflow_name IS NULL OR w.workflow_name = p_workflow_name)
-                AND w.created_at >= (SELECT f.created_at FROM floor AS f)
-                AND w.created_at <= p_before_at
-                AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
-            ORDER BY w.created_at DESC, w.workflow_id DESC
-            LIMIT p_count
-        ) AS r
+        SELECT w.workflow_id, w.created_at
+        FROM lockstep.workflow_status AS w
+        WHERE 'PENDING' = ANY (p_statuses)
+            AND w.status = 'PENDING'
+            AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
+            AND (p_workflow_name IS NULL OR w.workflow_name = p_workflow_name)
+            AND w.created_at >= (SELECT f.created_at FROM floor AS f)
+            AND w.created_at <= p_before_at
+            AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
     ) AS f
     ORDER BY f.created_at DESC, f.workflow_id DESC
     LIMIT p_count;

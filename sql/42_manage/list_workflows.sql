@@ -60,7 +60,10 @@ SECURITY DEFINER
 ROWS 100
 -- the number of rows is not known to the planner, which would compile the query for it
 SET jit = off
+-- a plan for few workflows must not go through many
 SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 BEGIN ATOMIC
     SELECT
         w.workflow_id, w.workflow_name, w.queue_name, w.status, w.output, w.error, w.attempts,
@@ -88,9 +91,9 @@ BEGIN ATOMIC
         ),
         NULL, list_workflows.before_id, list_workflows.max_count
     ) AS f
-    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[f.workflow_id])
+    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = f.workflow_id
     LEFT JOIN lockstep.workflow_events AS v
-        ON v.workflow_id = ANY (ARRAY[f.workflow_id])
+        ON v.workflow_id = f.workflow_id
         AND v.key = 'lockstep.progress'
     ORDER BY f.created_at DESC, f.workflow_id DESC;
 END;
