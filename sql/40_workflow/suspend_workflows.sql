@@ -13,12 +13,15 @@
 -- has announced it (_announce()). So either what came is visible to the look, or
 -- its bringer comes later and finds the row WAITING. What somebody holds is not
 -- waited for, as two executors might wait for each other: "busy".
--- Lock order: the executor row (FOR KEY SHARE), then workflow rows.
+-- Lock order: the executor row (FOR KEY SHARE), then workflow rows, then waiter. The last
+-- may be waited for, where somebody takes away the row of an earlier wait: gives up with
+-- 55P03 when that takes long, as finish_workflows().
 CREATE OR REPLACE FUNCTION lockstep.suspend_workflows(executor_id text, suspensions jsonb)
 RETURNS TABLE (workflow_id text, outcome text)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
