@@ -157,10 +157,9 @@ CREATE INDEX workflow_status_claim_idx
 ON lockstep.workflow_status (queue_name, priority, available_at)
 WHERE status = 'ENQUEUED';
 
--- recover_workflows() finds what a dead executor held; queue limits count what runs;
--- list_workflows() lists it
+-- recover_workflows() finds what a dead executor held; queue limits count what runs
 CREATE INDEX workflow_status_executor_idx
-ON lockstep.workflow_status (executor_id, created_at DESC)
+ON lockstep.workflow_status (executor_id)
 WHERE status = 'PENDING';
 
 -- promote_due_workflows() finds sleepers and timeouts that fell due
@@ -175,14 +174,14 @@ WHERE deadline_at IS NOT NULL AND completed_at IS NULL;
 
 -- a cancellation reaches a workflow's children, and list_workflows() lists them
 CREATE INDEX workflow_status_parent_idx
-ON lockstep.workflow_status (parent_workflow_id, created_at DESC)
+ON lockstep.workflow_status (parent_workflow_id, created_at)
 WHERE parent_workflow_id IS NOT NULL;
 
 -- list_workflows() merges the newest of each status, queue and name; purge_workflows()
 -- finds the old. A running workflow has no entry, so its claim adds none. The predicate is
 -- written so that no other query's condition implies it (_newest_workflows()).
 CREATE INDEX workflow_status_list_idx
-ON lockstep.workflow_status (status, queue_name, workflow_name, created_at DESC)
+ON lockstep.workflow_status (status, queue_name, workflow_name, created_at)
 WHERE (status <> 'PENDING') IS TRUE;
 
 -- list_workflows() finds ids by their beginning: in the primary key where texts are
@@ -1480,7 +1479,7 @@ COMMENT ON FUNCTION lockstep._filter_problem(jsonb) IS
 -- Newest first by (created_at, workflow_id), after the workflow p_before_id if one is
 -- given. The filter, which _checked_filter() has passed, has keys as list_workflows() has
 -- parameters. Takes the shortest way to
--- candidates: the children of a parent; the ids with a prefix, if no more than 5000 have
+-- candidates: the children of a parent; the ids with a prefix, if no more than 2000 have
 -- it; else the newest by status, queue, name and time (_newest_workflows()). What that
 -- way does not look at is tested on its candidates, in growing numbers of them until
 -- p_count are found: an error text, headers, and the prefix if more ids have it.
@@ -1501,7 +1500,7 @@ SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_max_candidates constant int := 5000;
+    v_max_candidates constant int := 2000;
     v_statuses text[] := coalesce(p_statuses, ARRAY[
         'ENQUEUED', 'DELAYED', 'PENDING', 'WAITING', 'SUCCESS', 'ERROR', 'CANCELLED',
         'MAX_RECOVERY_ATTEMPTS_EXCEEDED'
@@ -1828,8 +1827,9 @@ COMMENT ON FUNCTION lockstep._name_problem(text, text) IS
 -- then by time, because an index by time is read to its end for a rare status, queue or
 -- name. So this finds which (status, queue, name) there are, hopping from one to the
 -- next, and merges their newest: the newest few of each tell a time after which there
--- are p_count, and of each only what is newer is read. What runs is listed by executor.
--- Costs a look or two into the index, 10 µs each, for each (status, queue, name).
+-- are p_count, and of each only what is newer is read. Costs a look or two into the index,
+-- 10 µs each, for each (status, queue, name). What runs is read whole: it is only as much as
+-- the workers have in flight, and to have it in the index would cost each claim an entry.
 --
 -- The plan is made for the values, so that what is not asked for is not in it. No other
 -- query says (status <> 'PENDING') IS TRUE: the index is for this and for
@@ -1868,7 +1868,7 @@ BEGIN
             WHERE (w.status <> 'PENDING') IS TRUE
                 AND w.status = s.status
                 AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
-            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC
+            ORDER BY w.status DESC, w.queue_name DESC, w.workflow_name DESC, w.created_at DESC
             LIMIT 1
         ) AS f
         UNION ALL
@@ -1884,32 +1884,10 @@ BEGIN
                 AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
                 AND CASE
                     WHEN p_workflow_name IS NULL
-                        THEN (w.queue_name, w.workflow_name) > (p.queue_name, p.workflow_name)
-                    ELSE w.queue_name > p.queue_name
+                        THEN (w.queue_name, w.workflow_name) < (p.queue_name, p.workflow_name)
+                    ELSE w.queue_name < p.queue_name
                 END
-            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC
-            LIMIT 1
-        ) AS n
-    ),
-
-    executor AS (
-        (
-            SELECT w.executor_id
-            FROM lockstep.workflow_status AS w
-            WHERE 'PENDING' = ANY (p_statuses)
-                AND w.status = 'PENDING'
-            ORDER BY w.executor_id
-            LIMIT 1
-        )
-        UNION ALL
-        SELECT n.executor_id
-        FROM executor AS e
-        CROSS JOIN LATERAL (
-            SELECT w.executor_id
-            FROM lockstep.workflow_status AS w
-            WHERE w.status = 'PENDING'
-                AND w.executor_id > e.executor_id
-            ORDER BY w.executor_id
+            ORDER BY w.status DESC, w.queue_name DESC, w.workflow_name DESC, w.created_at DESC
             LIMIT 1
         ) AS n
     ),
@@ -1939,7 +1917,7 @@ BEGIN
                 AND w.created_at >= p_from
                 AND w.created_at <= p_before_at
                 AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
-            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC
+            ORDER BY w.created_at DESC
             LIMIT (SELECT 1 + 3 * p_count / greatest(count(*), 1) FROM prefix)
         ) AS n
         WHERE p.created_at >= (SELECT f.created_at FROM first_floor AS f)
@@ -1970,25 +1948,19 @@ BEGIN
                 AND w.created_at >= (SELECT f.created_at FROM floor AS f)
                 AND w.created_at <= p_before_at
                 AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
-            ORDER BY w.status, w.queue_name, w.workflow_name, w.created_at DESC, w.workflow_id DESC
+            ORDER BY w.created_at DESC, w.workflow_id DESC
             LIMIT p_count
         ) AS l
         UNION ALL
-        SELECT r.workflow_id, r.created_at
-        FROM executor AS e
-        CROSS JOIN LATERAL (
-            SELECT w.workflow_id, w.created_at
-            FROM lockstep.workflow_status AS w
-            WHERE w.status = 'PENDING'
-                AND w.executor_id = e.executor_id
-                AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
-                AND (p_workflow_name IS NULL OR w.workflow_name = p_workflow_name)
-                AND w.created_at >= (SELECT f.created_at FROM floor AS f)
-                AND w.created_at <= p_before_at
-                AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
-            ORDER BY w.executor_id, w.created_at DESC, w.workflow_id DESC
-            LIMIT p_count
-        ) AS r
+        SELECT w.workflow_id, w.created_at
+        FROM lockstep.workflow_status AS w
+        WHERE 'PENDING' = ANY (p_statuses)
+            AND w.status = 'PENDING'
+            AND (p_queue_name IS NULL OR w.queue_name = p_queue_name)
+            AND (p_workflow_name IS NULL OR w.workflow_name = p_workflow_name)
+            AND w.created_at >= (SELECT f.created_at FROM floor AS f)
+            AND w.created_at <= p_before_at
+            AND (w.created_at, w.workflow_id) < (p_before_at, p_before_id)
     ) AS f
     ORDER BY f.created_at DESC, f.workflow_id DESC
     LIMIT p_count;
@@ -3454,12 +3426,15 @@ COMMENT ON FUNCTION lockstep.resume_workflow(text) IS
 -- has announced it (_announce()). So either what came is visible to the look, or
 -- its bringer comes later and finds the row WAITING. What somebody holds is not
 -- waited for, as two executors might wait for each other: "busy".
--- Lock order: the executor row (FOR KEY SHARE), then workflow rows.
+-- Lock order: the executor row (FOR KEY SHARE), then workflow rows, then waiter. The last
+-- may be waited for, where somebody takes away the row of an earlier wait: gives up with
+-- 55P03 when that takes long, as finish_workflows().
 CREATE FUNCTION lockstep.suspend_workflows(executor_id text, suspensions jsonb)
 RETURNS TABLE (workflow_id text, outcome text)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -3935,7 +3910,7 @@ COMMENT ON FUNCTION lockstep.list_steps(text) IS
 -- id of the page before: what follows it is listed, whatever was enqueued since.
 --
 -- An index serves status, queue_name, workflow_name, the times and before_id in any
--- combination; parent_workflow_id; and id_prefix, if at most 5000 ids have it. Only
+-- combination; parent_workflow_id; and id_prefix, if at most 2000 ids have it. Only
 -- tested, on what the others leave and from the newest on, are error_text, headers and
 -- any other id_prefix: give a status, queue or time with them. The cost does not grow
 -- with the number of workflows, but by some 10 µs with each combination of status, queue
@@ -3989,13 +3964,17 @@ SECURITY DEFINER
 ROWS 100
 -- the number of rows is not known to the planner, which would compile the query for it
 SET jit = off
+-- a plan for few workflows must not go through many
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 BEGIN ATOMIC
     SELECT
-        f.workflow_id, g.workflow_name, g.queue_name, g.status, g.output, g.error, g.attempts,
-        g.created_at, g.started_at, g.completed_at, g.inputs, g.priority,
-        g.deduplication_id, g.queue_partition_key, g.app_version, g.executor_id,
-        g.max_attempts, g.failures, g.available_at, g.deadline_at, g.waiting_for,
-        g.parent_workflow_id, g.forked_from, g.enqueued_by, g.headers, g.progress
+        w.workflow_id, w.workflow_name, w.queue_name, w.status, w.output, w.error, w.attempts,
+        w.created_at, w.started_at, w.completed_at, w.inputs, w.priority,
+        w.deduplication_id, w.queue_partition_key, w.app_version, w.executor_id,
+        w.max_attempts, w.failures, w.available_at, w.deadline_at, w.waiting_for,
+        w.parent_workflow_id, w.forked_from, w.enqueued_by, w.headers, v.value
     FROM lockstep._find_workflows(
         lockstep._checked_filter(
             jsonb_strip_nulls(jsonb_build_object(
@@ -4016,7 +3995,10 @@ BEGIN ATOMIC
         ),
         NULL, list_workflows.before_id, list_workflows.max_count
     ) AS f
-    CROSS JOIN LATERAL lockstep.get_workflow(f.workflow_id) AS g
+    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = f.workflow_id
+    LEFT JOIN lockstep.workflow_events AS v
+        ON v.workflow_id = f.workflow_id
+        AND v.key = 'lockstep.progress'
     ORDER BY f.created_at DESC, f.workflow_id DESC;
 END;
 COMMENT ON FUNCTION lockstep.list_workflows(
