@@ -6,7 +6,7 @@ the README of the project for an example and docs/concepts.md for the guarantees
 """
 
 from . import sync
-from ._app import App, StepFunction, TransactionFunction, WorkflowFunction
+from ._app import App
 from ._async_client import AsyncClient
 from ._calls import WorkflowInfo
 from ._children import WorkflowHandle, map, start_workflow
@@ -33,6 +33,7 @@ from ._errors import (
     WorkflowNotFound,
     WrongState,
 )
+from ._functions import StepFunction, TransactionFunction, WorkflowFunction
 from ._manage_calls import StepInfo, WorkflowFilter
 from ._options import ConfiguredWorkflow
 from ._own_transaction import Checkpoint, checkpoint

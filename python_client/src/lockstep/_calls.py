@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic_core import from_json
 
-from ._app import WorkflowFunction
 from ._codec import encode
 from ._errors import WorkflowCancelled, WorkflowFailed
+from ._functions import WorkflowFunction
 from ._options import OPTION_NAMES, ConfiguredWorkflow, retry_policy
 
 T = TypeVar("T")

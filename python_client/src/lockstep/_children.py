@@ -16,7 +16,7 @@ from ._run import Awaited, RecordedStep, Run
 from ._scope import Branch, Scope, current_scope, current_workflow
 
 if TYPE_CHECKING:
-    from ._app import WorkflowFunction
+    from ._functions import WorkflowFunction
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,11 +16,11 @@ from psycopg import Connection
 from psycopg.rows import tuple_row
 
 from . import _calls
-from ._app import WorkflowFunction
 from ._calls import Call, Finding, Watch, WorkflowInfo
 from ._codec import decode_json
 from ._dsn import resolve_dsn
 from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound, translate
+from ._functions import WorkflowFunction
 from ._management import Management
 from ._options import ConfiguredWorkflow
 from ._retry import Retry

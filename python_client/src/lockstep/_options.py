@@ -11,7 +11,7 @@ from ._errors import InvalidArgument
 from ._retry import Retry
 
 if TYPE_CHECKING:
-    from ._app import WorkflowFunction
+    from ._functions import WorkflowFunction
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -19,7 +19,7 @@ from ._step_flow import CallStep, outcome_of
 from ._timeout import call_within, within
 
 if TYPE_CHECKING:
-    from ._app import SelfCommittingStep
+    from ._functions import SelfCommittingStep
 
 
 class Checkpoint(NamedTuple):

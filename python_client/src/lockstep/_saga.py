@@ -12,7 +12,8 @@ from ._run import RecordedStep, Run
 from ._scope import current_workflow
 
 if TYPE_CHECKING:
-    from ._app import App, StepFunction
+    from ._app import App
+    from ._functions import StepFunction
 
 P = ParamSpec("P")
 

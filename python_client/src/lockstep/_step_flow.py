@@ -17,7 +17,7 @@ from ._codec import decode_error, decode_json, encode, encode_error
 from ._errors import Unserializable
 
 if TYPE_CHECKING:
-    from ._app import StepFunction
+    from ._functions import StepFunction
     from ._run import Run
 
 T = TypeVar("T")

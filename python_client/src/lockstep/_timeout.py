@@ -19,7 +19,7 @@ else:
     from async_timeout import timeout as limit
 
 if TYPE_CHECKING:
-    from ._app import StepFunction
+    from ._functions import StepFunction
 
 
 def _too_slow(step: StepFunction[..., Any]) -> StepTimeout:

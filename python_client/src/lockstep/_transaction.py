@@ -26,7 +26,7 @@ from ._step_flow import CallStep, outcome_of
 from ._timeout import within
 
 if TYPE_CHECKING:
-    from ._app import TransactionFunction
+    from ._functions import TransactionFunction
 
 _RECORD_AND_COMMIT = "SELECT lockstep.record_step(%s, %s, %s, %s, %s, %s::jsonb, %s, %s); COMMIT"
 _RECORDED = "SELECT output::text, error::text FROM lockstep.get_step(%s, %s)"

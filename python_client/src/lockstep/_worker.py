@@ -27,10 +27,11 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from ._app import App, WorkflowFunction
+from ._app import App
 from ._claimer import Claimer
 from ._dsn import resolve_dsn
 from ._errors import InvalidArgument, NotInstalled, translate
+from ._functions import WorkflowFunction
 from ._listener import Listener
 from ._pulse import Pulse
 from ._run import Run

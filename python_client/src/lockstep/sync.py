@@ -24,7 +24,7 @@ from ._scope import Scope, current_scope, current_scope_or_step, current_workflo
 from ._threads import refuse_on_event_loop
 
 if TYPE_CHECKING:
-    from ._app import StepFunction, WorkflowFunction
+    from ._functions import StepFunction, WorkflowFunction
 
 __all__ = [
     "WorkflowContext",

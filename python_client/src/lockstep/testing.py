@@ -22,9 +22,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from ._app import App, WorkflowFunction
+from ._app import App
 from ._client import Client
 from ._embedded import EmbeddedServer
+from ._functions import WorkflowFunction
 from ._install import install_lockstep
 from ._options import ConfiguredWorkflow
 from ._time_skipping import MARK, Clock

@@ -21,7 +21,7 @@ from typing import Any
 
 import lockstep
 import psycopg
-from lockstep._app import SelfCommittingStep
+from lockstep._functions import SelfCommittingStep
 
 RECORDED = "SELECT count(*) FROM lockstep.operation_outputs WHERE step_name = 'book_payment'"
 
