@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
+from ._branches import Awaited
 from ._codec import ReturnCodec, decode_json, encode
 from ._durable import RecordedFailure, durable, failure_of
 from ._errors import InvalidArgument, ResultTimeout, WorkflowCancelled, WorkflowFailed
 from ._options import ConfiguredWorkflow, retry_policy
 from ._primitives import look_until_it_comes
-from ._run import Awaited, RecordedStep, Run
+from ._run import RecordedStep, Run
 from ._scope import Branch, Scope, current_scope, current_workflow
 
 if TYPE_CHECKING:

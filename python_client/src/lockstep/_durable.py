@@ -66,7 +66,7 @@ def durable(
             raise failure(outcome.document)
         return outcome
 
-    return run.primitive(call)
+    return run.branches.call(call)
 
 
 async def record(run: Run, step_id: int, name: str, **outcome: str) -> None:

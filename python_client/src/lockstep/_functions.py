@@ -75,7 +75,7 @@ class WorkflowFunction(_Named[P, R]):
                 '"handle = await lockstep.start_workflow(...)" and "await handle.result()"',
             )
         call = call_child(scope, self, args, kwargs)
-        return cast(R, call if self.is_async else scope.run.from_thread(call))
+        return cast(R, call if self.is_async else scope.run.branches.from_thread(call))
 
     @property
     def retry_policy(self) -> dict[str, float] | None:
@@ -136,7 +136,7 @@ class WorkflowFunction(_Named[P, R]):
         current_scope.set(Scope(run, Branch(task=task)))
         if self.is_async:
             return await cast(Any, self.function(*args, **kwargs))
-        run.count_threads(1)
+        run.branches.count_threads(1)
         call = functools.partial(contextvars.copy_context().run, self.function, *args, **kwargs)
         return await run.loop.run_in_executor(run.worker.threads, call)
 
@@ -173,7 +173,7 @@ class StepFunction(_Named[P, R]):
         if self.is_async:
             flow = step_flow(run, self, scope.next_step_id())
             call = functools.partial(self._call_on_loop, run, args, kwargs)
-            return cast(R, run.primitive(functools.partial(drive, run, flow, call)))
+            return cast(R, run.branches.call(functools.partial(drive, run, flow, call)))
         refuse_on_event_loop(
             f'step "{self.name}" is a plain def, which',
             f'"async def {self.name}", or call it as "await {self.name}.in_thread(...)"',
@@ -198,7 +198,7 @@ class StepFunction(_Named[P, R]):
             context = contextvars.copy_context()
             return await run.loop.run_in_executor(run.worker.threads, context.run, here)
 
-        return cast(R, await run.primitive(functools.partial(drive, run, flow, call)))
+        return cast(R, await run.branches.call(functools.partial(drive, run, flow, call)))
 
     async def _call_on_loop(
         self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any], action: CallStep

@@ -11,9 +11,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._branches import RunEnded
 from ._codec import encode
 from ._errors import LockstepError
-from ._run import Run, RunEnded
+from ._run import Run
 from ._scope import current_scope_or_step
 from ._step_flow import CallStep, outcome_of
 from ._timeout import call_within, within
@@ -121,5 +122,5 @@ def run_sync(
         call_within(step, partial(step.function, *args, **kwargs))
     except Exception as error:
         failure = error
-    recorded = run.from_thread(run.recorded_outcome(action.step_id))
+    recorded = run.branches.from_thread(run.recorded_outcome(action.step_id))
     return _outcome(run, step, recorded, failure)

@@ -50,7 +50,7 @@ def poll(
         count = 0
         if begun is not None:
             began_at, count = begun.began_at, begun.attempts
-            await run.wait(step_id, begun.wakes_at)
+            await run.branches.wait(step_id, begun.wakes_at)
         while True:
             count += 1
             try:
@@ -70,7 +70,7 @@ def poll(
             pause = (
                 interval.total_seconds() if left is None else min(interval.total_seconds(), left)
             )
-            await run.wait(step_id, await run.start_timer(step_id, name, pause, count))
+            await run.branches.wait(step_id, await run.start_timer(step_id, name, pause, count))
 
     def replay(recorded: RecordedStep) -> Any:
         return returns.decode(decode_json(recorded.output))

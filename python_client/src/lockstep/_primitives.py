@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from ._branches import Awaited
 from ._codec import decode_json, encode
 from ._durable import durable, seconds_or_null
 from ._errors import InvalidArgument, WaitTimeout, WorkflowNotFound
-from ._run import Awaited, RecordedStep, Run
+from ._run import RecordedStep, Run
 from ._scope import current_scope_or_step
 
 
@@ -80,7 +81,7 @@ def _sleep(seconds_in: Any) -> Coroutine[Any, Any, None]:
             wakes_at = await run.start_timer(step_id, "sleep", seconds_in(run))
         else:
             wakes_at = begun.wakes_at
-        await run.wait(step_id, wakes_at)
+        await run.branches.wait(step_id, wakes_at)
         run.change("steps", step_id, step_name=encode("sleep"), output="null")
 
     return durable("sleep", operation, replay=lambda recorded: None)
@@ -116,7 +117,7 @@ def receive(
             reply = await run.change("receives", step_id, **fields)
             if reply["outcome"] != "waiting":
                 return reply["outcome"] == "timed_out", reply["message"]
-            await run.wait(step_id, run.moment(reply["remaining"]), topic=topic or "")
+            await run.branches.wait(step_id, run.moment(reply["remaining"]), topic=topic or "")
 
     def replay(recorded: RecordedStep) -> tuple[bool, Any]:
         return recorded.attempts == 0, recorded.output
@@ -221,9 +222,9 @@ async def look_until_it_comes(
         if reply["outcome"] == "unknown":
             raise WorkflowNotFound(f'workflow "{awaited.workflow_id}" does not exist')
         if reply["outcome"] != "waiting":
-            run.note_end_of_other()
+            run.branches.note_end_of_other()
             return reply
-        await run.wait(step_id, run.moment(reply["remaining"]), awaited=awaited)
+        await run.branches.wait(step_id, run.moment(reply["remaining"]), awaited=awaited)
 
 
 def write_stream(key: str, value: Any) -> Coroutine[Any, Any, None]:
@@ -261,7 +262,7 @@ def _write_stream(name: str, key: str, **fields: str) -> Coroutine[Any, Any, Non
 
     if not scope.is_step:
         return durable(name, operation, scope=scope)
-    return scope.run.primitive(lambda: operation(scope.run, scope.run.next_loose_id(), None))
+    return scope.run.branches.call(lambda: operation(scope.run, scope.run.next_loose_id(), None))
 
 
 def set_progress(
@@ -282,4 +283,4 @@ def set_progress(
         if not run.is_replaying:
             await run.change("progress", run.next_loose_id(), **fields)
 
-    return run.primitive(operation)
+    return run.branches.call(operation)

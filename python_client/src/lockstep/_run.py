@@ -1,59 +1,28 @@
-"""One execution of a workflow in a worker: replay, step ids, waits and suspension."""
+"""One execution of a workflow in a worker: its recorded past, its changes and its end."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import time
-from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
+from ._branches import Branches, RunEnded
 from ._codec import decode_json, encode, encode_error
 from ._errors import InvalidInput, NotDeterministic, StepMismatch, Unserializable
-from ._scope import current_scope
 
 if TYPE_CHECKING:
     from ._worker import Worker
 
-T = TypeVar("T")
-
 _RECORDED = "SELECT output::text, error::text FROM lockstep.get_step(%s, %s)"
-
-_SETTLE = 0.01
-"""Seconds that every branch of a workflow must have waited before it is suspended."""
-
-_LOOK_PAUSES = (0.02, 0.05, 0.1)
-"""Seconds between looks for the end of awaited workflows before the run is suspended."""
-
-_LOOK_INTERVAL = 1.0
-"""Seconds between looks for what a branch waits for while another one keeps the run busy."""
-
-_SHORT_SLEEP = 1.0
-"""A workflow that only sleeps, and for no longer than these seconds, stays in memory."""
-
-_REPLAY_TURNS = 2
-"""Turns of the loop that a replayed call waits, as new tasks start while a first one does."""
 
 _FINAL_ERRORS = (InvalidInput, NotDeterministic, StepMismatch, Unserializable)
 """Errors of a workflow that come again however often it is tried."""
 
 _LAST_RESORT = '{"type": "Unserializable", "message": "the database refused the outcome"}'
 """The error of a workflow whose value the database refused, and the error saying so, too."""
-
-_BUSY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds before a suspension that a sender's open transaction prevented is tried again."""
-
-
-class RunEnded(asyncio.CancelledError):
-    """
-    Unwinds user code whose run is over here: suspended, lost or handed back.
-
-    Not an Exception, so that user code does not take it for a failure of its own; a
-    cancellation, so that tasks which nobody awaits any more end without a log entry.
-    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +43,6 @@ class RecordedStep:
     is_finished: bool
     wakes_at: float | None
     began_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Awaited:
-    """What a branch waits for of another workflow: its end, or the event with a key."""
-
-    workflow_id: str
-    key: str | None = None
-
-
-@dataclass(slots=True)
-class _Wait:
-    """A branch of the workflow that waits for a moment, and for a message or a workflow."""
-
-    future: asyncio.Future[None]
-    wakes_at: float | None
-    topic: str | None
-    awaited: Awaited | None
-    timer: asyncio.TimerHandle | None = None
 
 
 class Run:
@@ -116,12 +66,7 @@ class Run:
         self._mismatch: StepMismatch | None = None
         self._unreplayed_count = 0
         self._loose_id = 0
-        self._open_count = 0
-        self._thread_count = 0
-        self._waits: dict[int, _Wait] = {}
-        self._suspending: asyncio.Future[None] | None = None
-        self._busy_count = 0
-        self._look_count = 0
+        self.branches = Branches(self)
         for step in claimed["steps"] or ():
             self._unreplayed_count += step["is_finished"]
             self._recorded[step["step_id"]] = RecordedStep(
@@ -211,184 +156,6 @@ class Run:
         )
         return self.moment(remaining)
 
-    async def primitive(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Run a primitive, so that the run knows that this branch of it is busy."""
-        while self._suspending is not None:
-            await asyncio.shield(self._suspending)
-        if self.ended is not None:
-            raise RunEnded
-        self._open_count += 1
-        try:
-            if self.is_replaying:
-                for _ in range(_REPLAY_TURNS):
-                    await asyncio.sleep(0)
-            return await operation()
-        finally:
-            self._open_count -= 1
-            self._consider_suspension()
-
-    def from_thread(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the worker's loop and wait for it in the calling thread."""
-        scope = current_scope.get()
-        if scope is not None and not scope.is_step:
-            coroutine = self._while_its_thread_waits(coroutine)
-        try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
-        except concurrent.futures.CancelledError as error:
-            raise RunEnded from error
-
-    async def _while_its_thread_waits(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        self._thread_count -= 1
-        try:
-            return await coroutine
-        finally:
-            self._thread_count += 1
-
-    def count_threads(self, change: int) -> None:
-        """Note, from any thread, that more or fewer threads are at work for this run."""
-        self.loop.call_soon_threadsafe(self._count_threads, change)
-
-    def _count_threads(self, change: int) -> None:
-        self._thread_count += change
-        self._consider_suspension()
-
-    # waiting and suspension
-
-    async def wait(
-        self,
-        step_id: int,
-        wakes_at: float | None,
-        topic: str | None = None,
-        awaited: Awaited | None = None,
-    ) -> None:
-        """
-        Wait for a moment, a message or another workflow, and then look what has come.
-
-        The run is suspended once all of its branches wait.
-        """
-        if self.ended is not None:
-            raise RunEnded
-        wait = _Wait(self.loop.create_future(), wakes_at, topic, awaited)
-        self._waits[step_id] = wait
-        self._arm(wait)
-        self._consider_suspension()
-        try:
-            await wait.future
-        finally:
-            self._disarm(wait)
-            self._waits.pop(step_id, None)
-
-    def _arm(self, wait: _Wait) -> None:
-        delay = None if wait.wakes_at is None else max(wait.wakes_at - time.monotonic(), 0.0)
-        if wait.topic is not None or wait.awaited is not None:
-            delay = _LOOK_INTERVAL if delay is None else min(delay, _LOOK_INTERVAL)
-        if delay is not None and not wait.future.done():
-            wait.timer = self.loop.call_later(delay, self._wake, wait)
-
-    @staticmethod
-    def _disarm(wait: _Wait) -> None:
-        if wait.timer is not None:
-            wait.timer.cancel()
-            wait.timer = None
-
-    @staticmethod
-    def _wake(wait: _Wait) -> None:
-        if not wait.future.done():
-            wait.future.set_result(None)
-
-    def _all_branches_wait(self) -> bool:
-        return (
-            self.ended is None
-            and self._suspending is None
-            and self._thread_count == 0
-            and 0 < len(self._waits) == self._open_count
-            and not any(wait.future.done() for wait in self._waits.values())
-        )
-
-    def _is_short(self) -> bool:
-        moments = [wait.wakes_at for wait in self._waits.values() if wait.wakes_at is not None]
-        return (
-            all(wait.topic is None and wait.awaited is None for wait in self._waits.values())
-            and min(moments) - time.monotonic() <= _SHORT_SLEEP
-        )
-
-    def _consider_suspension(self) -> None:
-        if self._all_branches_wait() and not self._is_short():
-            self._busy_count = 0
-            if self._look_count < len(_LOOK_PAUSES) and self._awaits_others():
-                pause = _LOOK_PAUSES[self._look_count]
-                self.loop.call_later(pause, self._look_again, tuple(self._waits))
-            else:
-                self.loop.call_later(_SETTLE, self._suspend_if_settled, tuple(self._waits))
-
-    def _awaits_others(self) -> bool:
-        return any(wait.awaited is not None for wait in self._waits.values())
-
-    def _look_again(self, step_ids: tuple[int, ...]) -> None:
-        """Look for the end of other workflows: a short one ends before a suspension pays."""
-        if self._all_branches_wait() and tuple(self._waits) == step_ids:
-            self._look_count += 1
-            for wait in self._waits.values():
-                if wait.awaited is not None:
-                    self._wake(wait)
-
-    def _suspend_if_settled(self, step_ids: tuple[int, ...]) -> None:
-        if self._all_branches_wait() and tuple(self._waits) == step_ids:
-            self.worker.keep(self._suspend())
-
-    def note_end_of_other(self) -> None:
-        """Note that an awaited workflow ended: others of a fan-out may end soon, too."""
-        self._look_count = 0
-
-    async def _suspend(self) -> None:
-        """
-        Ask the database to suspend the run, and obey its answer.
-
-        Timers stand still meanwhile, and a primitive that some branch calls waits for the
-        answer: the run either goes on as it was or is over.
-        """
-        self._suspending = self.loop.create_future()
-        waits = dict(self._waits)
-        for wait in waits.values():
-            self._disarm(wait)
-        topics = sorted({wait.topic for wait in waits.values() if wait.topic is not None})
-        timed = [step_id for step_id, wait in waits.items() if wait.wakes_at is not None]
-        awaits = [
-            {"awaited_id": wait.awaited.workflow_id, "key": wait.awaited.key}
-            for wait in waits.values()
-            if wait.awaited is not None
-        ]
-        try:
-            outcome = await self.change(
-                "suspensions",
-                step_ids=to_json(timed).decode(),
-                topics=encode(topics),
-                awaits=encode(awaits),
-            )
-        except RunEnded:
-            return
-        finally:
-            suspending, self._suspending = self._suspending, None
-            suspending.set_result(None)
-
-        if outcome == "suspended":
-            moments = [wait.wakes_at for wait in waits.values() if wait.wakes_at is not None]
-            if moments:
-                self.worker.pulse.expect_due(min(moments))
-            self.end("suspended")
-            if self.task is not None:
-                self.task.cancel()  # gather() may take the ends of its branches for results
-            return
-        for wait in waits.values():
-            if outcome == "ready" and (wait.topic is not None or wait.awaited is not None):
-                self._wake(wait)
-            else:
-                self._arm(wait)
-        if outcome == "busy":
-            pause = _BUSY_PAUSES[min(self._busy_count, len(_BUSY_PAUSES) - 1)]
-            self._busy_count += 1
-            self.loop.call_later(pause, self._suspend_if_settled, tuple(waits))
-
     # the end
 
     def end(self, how: str) -> None:
@@ -396,9 +163,7 @@ class Run:
         if self.ended is not None:
             return
         self.ended = how
-        for wait in self._waits.values():
-            if not wait.future.done():
-                wait.future.set_exception(RunEnded())
+        self.branches.end()
         self.worker.discard(self)
 
     async def execute(self) -> None:

@@ -55,7 +55,7 @@ def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator
         if recorded.is_finished:
             return outcome_of(step, recorded.output, recorded.error)
         attempt = recorded.attempts
-        yield partial(run.wait, step_id, recorded.wakes_at)
+        yield partial(run.branches.wait, step_id, recorded.wakes_at)
 
     while True:
         attempt += 1
@@ -84,7 +84,7 @@ def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator
                     attempt,
                     outcome["error"],
                 )
-                yield partial(run.wait, step_id, wakes_at)
+                yield partial(run.branches.wait, step_id, wakes_at)
                 continue
 
         duration = time.perf_counter() - started
@@ -159,6 +159,6 @@ def drive_in_thread(
             elif isinstance(action, RecordStep):
                 run.record_step_in_thread(action.step_id, **action.fields)
             else:
-                reply = run.from_thread(run.primitive(action))
+                reply = run.branches.from_thread(run.branches.call(action))
         except BaseException as error:
             failure = error

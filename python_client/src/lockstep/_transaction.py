@@ -21,7 +21,8 @@ from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor, Connection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from ._run import Run, RunEnded
+from ._branches import RunEnded
+from ._run import Run
 from ._step_flow import CallStep, outcome_of
 from ._timeout import within
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from pydantic_core import from_json
 
+from ._branches import RunEnded
 from ._errors import Unserializable, translate
-from ._run import RunEnded
 from ._session import Failure, classify, pause_after
 from ._waiter import ThreadWaiter, Waiter
 

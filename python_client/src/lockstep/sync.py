@@ -16,10 +16,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from . import _children, _determinism, _poll, _primitives, _saga
+from ._branches import RunEnded
 from ._errors import BlockingCall, InvalidArgument
 from ._options import ConfiguredWorkflow
 from ._primitives import WorkflowContext, context
-from ._run import RunEnded
 from ._scope import Scope, current_scope, current_scope_or_step, current_workflow
 from ._threads import refuse_on_event_loop
 
@@ -67,7 +67,7 @@ def run(awaitable: Coroutine[Any, Any, T]) -> T:
     except BlockingCall:
         awaitable.close()
         raise
-    return scope.run.from_thread(awaitable)
+    return scope.run.branches.from_thread(awaitable)
 
 
 def _refuse(name: str) -> None:
@@ -238,17 +238,17 @@ def map(function: Callable[[T], R], items: Iterable[T], *, limit: int = 10) -> l
                 left -= 1
                 is_idle = left < thread_count
             if is_idle:
-                scope.run.count_threads(-1)
+                scope.run.branches.count_threads(-1)
 
     futures: list[Future[R]] = []
-    scope.run.count_threads(thread_count - 1)  # the calling one waits
+    scope.run.branches.count_threads(thread_count - 1)  # the calling one waits
     with ThreadPoolExecutor(limit, thread_name_prefix="lockstep map") as threads:
         for item, branch in zip(items, branches, strict=True):
             branch.task = threads
             here = contextvars.copy_context()
             here.run(current_scope.set, Scope(scope.run, branch))
             futures.append(threads.submit(here.run, call, item))
-    scope.run.count_threads(1)
+    scope.run.branches.count_threads(1)
     if scope.run.ended is not None:  # outcomes that are left are no reason to go on
         raise RunEnded
     return [future.result() for future in futures]

@@ -12,7 +12,7 @@ from typing import Any
 
 import lockstep
 import pytest
-from harness import Database, until_status
+from harness import Database, until, until_status
 from lockstep import sync
 
 SOON = timedelta(seconds=20)
@@ -176,7 +176,7 @@ async def test_threads_that_all_wait_suspend_together_though_items_are_left(
         workflow_id = await client.enqueue(main)
         for number in (0, 2, 3, 1):
             await until_status(client, workflow_id, "WAITING")
-            assert workflow_id not in worker.runs
+            await until(lambda: workflow_id not in worker.runs, "the suspension")
             await client.send(workflow_id, number, f"t{number}")
             await asyncio.sleep(0.05)
         assert await client.result(workflow_id, timeout=SOON) == [[0, 1], [2, 3]]
