@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION lockstep._explain_as_mermaid(
     p_node text DEFAULT 'w',
     p_path text[] DEFAULT '{}'
 )
-RETURNS SETOF text
+RETURNS TABLE (line text)
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
@@ -27,10 +27,11 @@ BEGIN
     INTO r_workflow
     FROM lockstep._explained_workflow(p_workflow_id) AS e;
 
-    RETURN NEXT format(
+    line := format(
         '    %s(["%s %s<br>%s"])', p_node, r_workflow.mark,
         lockstep._mermaid_text(r_workflow.title), lockstep._mermaid_text(r_workflow.detail)
     );
+    RETURN NEXT;
 
     IF p_workflow_id = ANY (p_path) OR cardinality(p_path) >= v_max_depth THEN
         RETURN;
@@ -44,15 +45,17 @@ BEGIN
         FROM lockstep._explained_steps(p_workflow_id) AS e
     LOOP
         v_node := p_node || '_' || r_step.place;
-        RETURN NEXT format(
+        line := format(
             '    %s["%s %s%s"]', v_node, r_step.mark, lockstep._mermaid_text(r_step.title),
             '<br>' || nullif(lockstep._mermaid_text(r_step.detail), '')
         );
-        RETURN NEXT format(
+        RETURN NEXT;
+        line := format(
             '    %s --> %s',
             CASE WHEN NOT r_step.is_main AND r_step.branch = v_branch THEN v_branch_node ELSE v_main_node END,
             v_node
         );
+        RETURN NEXT;
 
         IF r_step.is_main THEN
             v_main_node := v_node;
@@ -64,8 +67,9 @@ BEGIN
         IF r_step.child_id IS NOT NULL THEN
             RETURN QUERY
             SELECT e.line
-            FROM lockstep._explain_as_mermaid(r_step.child_id, v_node || '_w', p_path || p_workflow_id) AS e (line);
-            RETURN NEXT format('    %s -.-> %s_w', v_node, v_node);
+            FROM lockstep._explain_as_mermaid(r_step.child_id, v_node || '_w', p_path || p_workflow_id) AS e;
+            line := format('    %s -.-> %s_w', v_node, v_node);
+            RETURN NEXT;
         END IF;
     END LOOP;
 END

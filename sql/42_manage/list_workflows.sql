@@ -91,9 +91,9 @@ BEGIN ATOMIC
         ),
         NULL, list_workflows.before_id, list_workflows.max_count
     ) AS f
-    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = f.workflow_id
+    INNER JOIN lockstep.workflow_status AS w ON f.workflow_id = w.workflow_id
     LEFT JOIN lockstep.workflow_events AS v
-        ON v.workflow_id = f.workflow_id
+        ON f.workflow_id = v.workflow_id
         AND v.key = 'lockstep.progress'
     ORDER BY f.created_at DESC, f.workflow_id DESC;
 END;
