@@ -1156,7 +1156,7 @@ CREATE FUNCTION lockstep._explain_as_mermaid(
     p_node text DEFAULT 'w',
     p_path text[] DEFAULT '{}'
 )
-RETURNS SETOF text
+RETURNS TABLE (line text)
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
@@ -1174,10 +1174,11 @@ BEGIN
     INTO r_workflow
     FROM lockstep._explained_workflow(p_workflow_id) AS e;
 
-    RETURN NEXT format(
+    line := format(
         '    %s(["%s %s<br>%s"])', p_node, r_workflow.mark,
         lockstep._mermaid_text(r_workflow.title), lockstep._mermaid_text(r_workflow.detail)
     );
+    RETURN NEXT;
 
     IF p_workflow_id = ANY (p_path) OR cardinality(p_path) >= v_max_depth THEN
         RETURN;
@@ -1191,15 +1192,17 @@ BEGIN
         FROM lockstep._explained_steps(p_workflow_id) AS e
     LOOP
         v_node := p_node || '_' || r_step.place;
-        RETURN NEXT format(
+        line := format(
             '    %s["%s %s%s"]', v_node, r_step.mark, lockstep._mermaid_text(r_step.title),
             '<br>' || nullif(lockstep._mermaid_text(r_step.detail), '')
         );
-        RETURN NEXT format(
+        RETURN NEXT;
+        line := format(
             '    %s --> %s',
             CASE WHEN NOT r_step.is_main AND r_step.branch = v_branch THEN v_branch_node ELSE v_main_node END,
             v_node
         );
+        RETURN NEXT;
 
         IF r_step.is_main THEN
             v_main_node := v_node;
@@ -1211,8 +1214,9 @@ BEGIN
         IF r_step.child_id IS NOT NULL THEN
             RETURN QUERY
             SELECT e.line
-            FROM lockstep._explain_as_mermaid(r_step.child_id, v_node || '_w', p_path || p_workflow_id) AS e (line);
-            RETURN NEXT format('    %s -.-> %s_w', v_node, v_node);
+            FROM lockstep._explain_as_mermaid(r_step.child_id, v_node || '_w', p_path || p_workflow_id) AS e;
+            line := format('    %s -.-> %s_w', v_node, v_node);
+            RETURN NEXT;
         END IF;
     END LOOP;
 END
@@ -1227,7 +1231,7 @@ COMMENT ON FUNCTION lockstep._explain_as_mermaid(text, text, text[]) IS
 -- p_path are the workflows that it is below: a child that is one of them, or lies too
 -- deep, is named and not drawn.
 CREATE FUNCTION lockstep._explain_as_text(p_workflow_id text, p_path text[] DEFAULT '{}')
-RETURNS SETOF text
+RETURNS TABLE (line text)
 LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
@@ -1243,10 +1247,12 @@ BEGIN
     INTO r_workflow
     FROM lockstep._explained_workflow(p_workflow_id) AS e;
 
-    RETURN NEXT format('%s %s: %s', r_workflow.mark, r_workflow.title, r_workflow.detail);
+    line := format('%s %s: %s', r_workflow.mark, r_workflow.title, r_workflow.detail);
+    RETURN NEXT;
 
     IF p_workflow_id = ANY (p_path) OR cardinality(p_path) >= v_max_depth THEN
-        RETURN NEXT '└─ …';
+        line := '└─ …';
+        RETURN NEXT;
         RETURN;
     END IF;
 
@@ -1254,21 +1260,23 @@ BEGIN
         SELECT e.mark, e.title, e.detail, e.child_id, row_number() OVER () = count(*) OVER () AS is_last
         FROM lockstep._explained_steps(p_workflow_id) AS e
     LOOP
-        RETURN NEXT concat(
+        line := concat(
             CASE WHEN r_step.is_last THEN '└─ ' ELSE '├─ ' END, r_step.mark, ' ', r_step.title,
             ': ' || nullif(r_step.detail, '')
         );
+        RETURN NEXT;
         CONTINUE WHEN r_step.child_id IS NULL;
 
         v_is_first := true;
         FOR v_line IN
             SELECT e.line
-            FROM lockstep._explain_as_text(r_step.child_id, p_path || p_workflow_id) AS e (line)
+            FROM lockstep._explain_as_text(r_step.child_id, p_path || p_workflow_id) AS e
         LOOP
-            RETURN NEXT concat(
+            line := concat(
                 CASE WHEN r_step.is_last THEN '   ' ELSE '│  ' END,
                 CASE WHEN v_is_first THEN '└─ ' ELSE '   ' END, v_line
             );
+            RETURN NEXT;
             v_is_first := false;
         END LOOP;
     END LOOP;
@@ -3995,9 +4003,9 @@ BEGIN ATOMIC
         ),
         NULL, list_workflows.before_id, list_workflows.max_count
     ) AS f
-    INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = f.workflow_id
+    INNER JOIN lockstep.workflow_status AS w ON f.workflow_id = w.workflow_id
     LEFT JOIN lockstep.workflow_events AS v
-        ON v.workflow_id = f.workflow_id
+        ON f.workflow_id = v.workflow_id
         AND v.key = 'lockstep.progress'
     ORDER BY f.created_at DESC, f.workflow_id DESC;
 END;

@@ -89,8 +89,13 @@ SELECT bag_eq(
     $$SELECT c.function_name FROM lockstep._capabilities() AS c WHERE c.capability = 'client'$$,
     $$
     VALUES
+<<<<<<< HEAD
         ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('get_event'), ('get_workflow'),
         ('read_stream'), ('watch_workflows'), ('check_watches'), ('version')
+=======
+        ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('get_event'), ('get_workflow'), ('read_stream'),
+        ('watch_workflows'), ('check_watches'), ('version')
+>>>>>>> 0ab9ce0 (Say which locks the fixes take; run the new parts of the worker's protocol as a worker)
     $$,
     'a client may enqueue, send and read results, and no more'
 );
@@ -207,6 +212,18 @@ SELECT * FROM lockstep.send_messages(
 SELECT outcome FROM lockstep.receive_messages(
     :'executor_id', '[{"workflow_id": "order-1", "attempt": 1, "step_id": 6, "topic": "payment"}]'
 );
+SELECT * FROM lockstep.start_children(:'executor_id', '[
+    {"workflow_id": "order-1", "attempt": 1, "step_id": 7, "step_name": "child", "workflow_name": "greet",
+    "queue_name": "children", "inputs": {"positionalArgs": [], "namedArgs": {}}, "child_id": "order-1 child"}
+]');
+SELECT outcome FROM lockstep.await_workflows(:'executor_id', '[
+    {"workflow_id": "order-1", "attempt": 1, "step_id": 8, "step_name": "await", "awaited_id": "order-1 child"}
+]');
+SELECT * FROM lockstep.write_streams(
+    :'executor_id', '[{"workflow_id": "order-1", "attempt": 1, "step_id": 9, "key": "log", "value": "paid"}]'
+);
+SELECT lockstep.set_progress(:'executor_id', '[{"workflow_id": "order-1", "attempt": 1, "done": 1}]');
+SELECT value FROM lockstep.read_stream('order-1', 'log');
 SELECT outcome FROM lockstep.suspend_workflows(
     :'executor_id', '[{"workflow_id": "order-2", "attempt": 1, "step_ids": [1], "topics": ["none"]}]'
 );
@@ -219,12 +236,19 @@ SELECT lockstep.unregister_executor(:'executor_id');
 RESET ROLE;
 SELECT results_eq(
     'SELECT w.workflow_id, w.status FROM lockstep.workflow_status AS w ORDER BY w.workflow_id',
-    $$VALUES ('limited', 'ENQUEUED'), ('order-1', 'SUCCESS'), ('order-2', 'WAITING')$$,
+    $$
+    VALUES
+        ('limited', 'ENQUEUED'), ('order-1', 'SUCCESS'), ('order-1 child', 'ENQUEUED'), ('order-2', 'WAITING')
+    $$,
     'a worker runs the whole protocol without access to a table'
 );
 SELECT results_eq(
     'SELECT o.step_name FROM lockstep.operation_outputs AS o ORDER BY o.step_id',
-    $$VALUES ('transaction'), ('step'), ('sleep'), ('set_event'), ('send'), ('receive')$$,
+    $$
+    VALUES
+        ('transaction'), ('step'), ('sleep'), ('set_event'), ('send'), ('receive'), ('child'), ('await'),
+        ('write_stream')
+    $$,
     'a worker records steps of every kind without access to a table'
 );
 
