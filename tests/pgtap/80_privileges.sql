@@ -89,13 +89,8 @@ SELECT bag_eq(
     $$SELECT c.function_name FROM lockstep._capabilities() AS c WHERE c.capability = 'client'$$,
     $$
     VALUES
-<<<<<<< HEAD
         ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('get_event'), ('get_workflow'),
         ('read_stream'), ('watch_workflows'), ('check_watches'), ('version')
-=======
-        ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('get_event'), ('get_workflow'), ('read_stream'),
-        ('watch_workflows'), ('check_watches'), ('version')
->>>>>>> 0ab9ce0 (Say which locks the fixes take; run the new parts of the worker's protocol as a worker)
     $$,
     'a client may enqueue, send and read results, and no more'
 );
