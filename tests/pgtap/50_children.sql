@@ -139,6 +139,15 @@ SELECT is_empty(
     'a start that came too late leaves no child'
 );
 
+SELECT pg_temp.run('twice in one call');
+SELECT s.child_id
+FROM pg_temp.start(pg_temp.child('twice in one call', 1), pg_temp.child('twice in one call', 1)) AS s
+LIMIT 1 \gset
+SELECT results_eq(
+    $$SELECT w.workflow_id FROM lockstep.workflow_status AS w WHERE w.parent_workflow_id = 'twice in one call'$$,
+    ARRAY[:'child_id'], 'a step starts one child also if one call has it twice'
+);
+
 -- an id that a workflow has
 
 SELECT lockstep.enqueue_workflow('shout', 'loud', workflow_id => 'existing');
