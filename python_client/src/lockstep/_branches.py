@@ -206,20 +206,20 @@ class Branches:
 
     def _suspend_if_settled(self, step_ids: tuple[int, ...]) -> None:
         if self._all_branches_wait() and tuple(self._waits) == step_ids:
-            self._run.worker.keep(self._suspend())
+            self._suspending = self._loop.create_future()
+            self._run.worker.keep(self._suspend(self._suspending))
 
     def note_end_of_other(self) -> None:
         """Note that an awaited workflow ended: others of a fan-out may end soon, too."""
         self._look_count = 0
 
-    async def _suspend(self) -> None:
+    async def _suspend(self, suspending: asyncio.Future[None]) -> None:
         """
         Ask the database to suspend the run, and obey its answer.
 
         Timers stand still meanwhile, and a primitive that some branch calls waits for the
         answer: the run either goes on as it was or is over.
         """
-        self._suspending = self._loop.create_future()
         waits = dict(self._waits)
         for wait in waits.values():
             self._disarm(wait)
@@ -240,7 +240,7 @@ class Branches:
         except RunEnded:
             return
         finally:
-            suspending, self._suspending = self._suspending, None
+            self._suspending = None
             suspending.set_result(None)
 
         if outcome == "suspended":

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
-from ._branches import Awaited
+from ._branches import Awaited, RunEnded
 from ._codec import ReturnCodec, decode_json, encode
 from ._durable import RecordedFailure, durable, failure_of
 from ._errors import InvalidArgument, ResultTimeout, WorkflowCancelled, WorkflowFailed
@@ -212,6 +212,8 @@ def map(
         finally:
             for task in tasks:
                 task.cancel()
+        if scope.run.ended is not None:  # what failed before is no reason to go on
+            raise RunEnded
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
             raise failures[0]

@@ -242,22 +242,20 @@ async def test_dump_and_restore_keep_every_workflow_and_a_worker_finishes_them(
     calls: list[str] = []
 
     @app.step
-    async def once() -> str:
-        calls.append(lockstep_id)
+    async def once(workflow_id: str) -> str:
+        calls.append(workflow_id)
         return "after"
 
     @app.workflow
     async def replays() -> str:
-        nonlocal lockstep_id
-        lockstep_id = lockstep.context().workflow_id
-        outcome = await once()
-        if lockstep_id == "WAITING":
+        workflow_id = lockstep.context().workflow_id
+        outcome = await once(workflow_id)
+        if workflow_id == "WAITING":
             assert await lockstep.receive("t", timeout=timedelta(seconds=2)) is None
-        if lockstep_id == "SLEEPING":
+        if workflow_id == "SLEEPING":
             await lockstep.sleep(timedelta(seconds=2))
         return outcome
 
-    lockstep_id = ""
     async with run_worker(app), lockstep.AsyncClient(database.dsn) as client:
         for name, output in {
             **dict.fromkeys(("PENDING", "WAITING", "SLEEPING"), "before"),
