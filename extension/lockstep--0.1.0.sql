@@ -5213,7 +5213,7 @@ BEGIN
             CASE WHEN NOT c.is_awaited THEN v_now END, c.child_id
         FROM child AS c
         ON CONFLICT (workflow_id, step_id) DO NOTHING
-        RETURNING o.workflow_id, o.step_id
+        RETURNING o.child_workflow_id
     ),
 
     enqueued AS (
@@ -5230,7 +5230,7 @@ BEGIN
             coalesce(c.starts_at, c.created_at), c.deadline_at, c.timeout,
             c.parent_id, c.enqueued_by, c.headers, c.retries
         FROM child AS c
-        INNER JOIN recorded AS r ON r.workflow_id = c.parent_id AND r.step_id = c.step_id
+        WHERE c.child_id IN (SELECT r.child_workflow_id FROM recorded AS r)
         ON CONFLICT (workflow_id) DO NOTHING
         RETURNING w.queue_name
     )
