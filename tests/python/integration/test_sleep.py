@@ -10,7 +10,7 @@ import lockstep
 import pytest
 from harness import Database, until, until_status
 from lockstep import sync
-from lockstep._run import Run
+from lockstep._branches import Branches
 
 SOON = timedelta(seconds=20)
 FORMS = pytest.mark.parametrize("form", ["", "_plain"])
@@ -95,21 +95,21 @@ async def test_sleep_until_ends_at_its_moment_and_one_that_has_passed_at_once(
 async def test_suspension_that_is_considered_twice_is_asked_for_once(
     run_worker: Any, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    consider = Run._consider_suspension
-    suspend = Run._suspend
+    consider = Branches._consider_suspension
+    suspend = Branches._suspend
     count = 0
 
-    def consider_twice(run: Run) -> None:
-        consider(run)
-        consider(run)
+    def consider_twice(branches: Branches) -> None:
+        consider(branches)
+        consider(branches)
 
-    async def counted(run: Run, *args: Any) -> None:
+    async def counted(branches: Branches, *args: Any) -> None:
         nonlocal count
         count += 1
-        await suspend(run, *args)
+        await suspend(branches, *args)
 
-    monkeypatch.setattr(Run, "_consider_suspension", consider_twice)
-    monkeypatch.setattr(Run, "_suspend", counted)
+    monkeypatch.setattr(Branches, "_consider_suspension", consider_twice)
+    monkeypatch.setattr(Branches, "_suspend", counted)
     async with run_worker(build_app()):
         workflow_id = await client.enqueue("naps", 1.2)
         await client.result(workflow_id, timeout=SOON)
