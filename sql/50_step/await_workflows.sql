@@ -45,8 +45,10 @@ BEGIN
             CASE WHEN a.key IS NULL THEN w.output ELSE v.value END AS output,
             CASE
                 WHEN a.key IS NULL AND w.completed_at IS NOT NULL AND w.status <> 'SUCCESS'
-                    THEN coalesce(w.error, '{"type": "", "message": ""}') - '{traceback,args}'::text[]
-                        || jsonb_build_object('workflow_id', w.workflow_id, 'status', w.status)
+                    THEN jsonb_build_object(
+                        'type', coalesce(w.error ->> 'type', ''), 'message', coalesce(w.error ->> 'message', ''),
+                        'workflow_id', w.workflow_id, 'status', w.status
+                    )
             END AS error
         FROM jsonb_to_recordset(await_workflows.awaits) AS a (
             workflow_id text, attempt int, step_id int, step_name text, awaited_id text, key text,

@@ -102,8 +102,14 @@ SELECT pg_temp.finish(
 );
 SELECT is(
     pg_temp.look('p', 4, 'failure'),
-    'ended {"type": "E", "extra": 1, "status": "ERROR", "message": "m", "workflow_id": "failure"}',
-    'who waits gets the error of a workflow that failed, without its traceback and arguments'
+    'ended {"type": "E", "status": "ERROR", "message": "m", "workflow_id": "failure"}',
+    'who waits gets the type and the message of the error of a workflow that failed'
+);
+SELECT pg_temp.run('scalar');
+SELECT pg_temp.finish('scalar', '{"error": "boom"}');
+SELECT is(
+    pg_temp.look('p', 9, 'scalar'), 'ended {"type": "", "status": "ERROR", "message": "", "workflow_id": "scalar"}',
+    'an error of another form than documented is told without its text'
 );
 INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, status, error, completed_at, failures)
 VALUES

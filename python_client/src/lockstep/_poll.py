@@ -40,6 +40,8 @@ def poll(
     """
     if interval <= timedelta(0):
         raise InvalidArgument(f"interval must be positive, not {interval}")
+    if getattr(function, "records_itself", False):
+        raise InvalidArgument("poll() asks no step that commits itself")
     asked = getattr(function, "function", function)
     name = getattr(function, "name", None) or f"poll {asked.__name__}"
     returns = ReturnCodec(asked)

@@ -40,7 +40,7 @@ def classify(error: psycopg.Error) -> Failure:
         return Failure.LEASE_LOST
     if state in ("55P03", "40P01", "40001"):
         return Failure.LOCKED
-    if state[:2] in ("22", "23", "54", "P0"):
+    if state[:2] in ("21", "22", "23", "54", "P0"):
         return Failure.REFUSED
     return Failure.PASSING
 

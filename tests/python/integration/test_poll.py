@@ -218,3 +218,19 @@ async def test_progress_is_what_was_noted_last_in_workflow_or_step(
     assert set(map(repr, seen[2:])) <= {repr(seen[1])}, "the replay set nothing back"
     assert await client.get_event(workflow_id, key) == {"done": 2.5, "total": None, "note": None}
     assert len(database.steps(workflow_id)) == 3, "it is no step"
+
+
+async def test_step_that_commits_itself_cannot_be_asked(run_worker: Any, client: Client) -> None:
+    app = lockstep.App()
+
+    @app.transaction
+    async def is_paid(conn: Any) -> bool:
+        return True
+
+    @app.workflow
+    async def asks() -> Any:
+        return await lockstep.poll(is_paid, interval=timedelta(seconds=1))
+
+    async with run_worker(app):
+        with pytest.raises(lockstep.WorkflowFailed, match="asks no step that commits itself"):
+            await client.result(await client.enqueue(asks), timeout=SOON)
