@@ -2391,8 +2391,8 @@ COMMENT ON FUNCTION lockstep._step_status(lockstep.operation_outputs) IS
 -- Wakes who waits for workflows: for anything of them, or for what is named.
 --
 -- Workflows become claimable, clients are notified on their channel with the id.
--- p_whats has one element per id, as waiter.awaited_what, or is NULL. Costs a look
--- into an index while nobody waits.
+-- p_whats has one element per id, as waiter.awaited_what, or is NULL. Costs next to
+-- nothing while nobody waits for any workflow, else a look into an index per id.
 --
 -- Lock order: waiter, then workflow rows by id.
 CREATE FUNCTION lockstep._wake_waiters(p_awaited_ids text[], p_whats text[] DEFAULT NULL)
@@ -2405,6 +2405,10 @@ DECLARE
     v_channels text[];
     v_notes text[];
 BEGIN
+    IF NOT EXISTS (SELECT FROM lockstep.waiter) THEN
+        RETURN;
+    END IF;
+
     WITH gone AS (
         DELETE FROM lockstep.waiter AS w
         USING unnest(p_awaited_ids, p_whats) AS a (awaited_id, what)

@@ -60,7 +60,7 @@ class Branch:
         return number
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepCall:
     """A call of a step's function, while it runs."""
 
@@ -69,7 +69,7 @@ class StepCall:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scope:
     """The run and branch that the current code is part of, and the step, if inside one."""
 
