@@ -44,6 +44,13 @@ class Refused(Exception):
     sqlstate: str
 
 
+@dataclass(unsafe_hash=True)
+class Blocked(Exception):
+    """The function waits until the transaction of another session ends."""
+
+    session: str
+
+
 class Lock(IntEnum):
     """Row locks of Postgres; two of them conflict if their sum is 2 or more."""
 
@@ -52,33 +59,44 @@ class Lock(IntEnum):
     UPDATE = 2
 
 
-@dataclass(unsafe_hash=True)
-class Blocked(Exception):
-    """The function waits until the transaction of another session ends."""
-
-    session: str
-    # the row lock that it waits for, and then keeps even if it finds the row changed
-    lock: tuple[Key, Lock] | None = None
-
-
 def about(seconds: float) -> Any:
     return pytest.approx(seconds, abs=30)
 
 
 class Transaction:
     def __init__(
-        self, session: str, committed: Rows, others: Iterable[Transaction], now: Window, told: Any
+        self,
+        session: str,
+        committed: Rows,
+        others: Iterable[Transaction],
+        now: Window,
+        attempt: Transaction | None = None,
+        told: Any = None,
     ) -> None:
         self.session = session
         self.rows = dict(committed)
         self.changes: dict[Key, Any] = {}
-        self.locks: dict[Key, Lock] = {}
+        # A call that had to wait, the earlier attempt, keeps the locks that it waited for, even
+        # if it then finds the row changed, and has not seen the rows that it skipped.
+        self.locks: dict[Key, Lock] = dict(attempt.awaited) if attempt else {}
+        self.awaited: dict[Key, Lock] = dict(self.locks)
+        self.skipped: set[Key] = set(attempt.skipped) if attempt else set()
         self._committed = committed
         self._others = [other for other in others if other.session != session]
         self._now = now
         # What the server answered, if anything; looked at only for what it may choose: new ids,
         # and the order of workflows that are equal in priority and time.
         self._told = told["claimed"] if isinstance(told, dict) else told or []
+
+    def wait_of(self, function: str, arguments: dict[str, Any]) -> Blocked | None:
+        """Try a call; tell for which open transaction it has to wait."""
+        try:
+            getattr(self, function)(**arguments)
+        except Refused:
+            return None
+        except Blocked as blocked:
+            return blocked
+        return None
 
     # -- rows and locks ---------------------------------------------------------------------
 
@@ -89,11 +107,15 @@ class Transaction:
         return self.rows.get((kind, *key))
 
     def lock(self, row: Row, mode: Lock, *, skips_locked: bool = False) -> bool:
+        if skips_locked and row.key in self.skipped:
+            return False
         for other in self._others:
             if other.locks.get(row.key, -1) + mode >= 2:
                 if skips_locked:
+                    self.skipped.add(row.key)
                     return False
-                raise Blocked(other.session, (row.key, mode))
+                self.awaited[row.key] = mode
+                raise Blocked(other.session)
         self.locks[row.key] = max(mode, self.locks.get(row.key, mode))
         return True
 

@@ -35,7 +35,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from model.promises import PROMISES
-from model.protocol import PARTS, Blocked, Lock, Refused, Transaction
+from model.protocol import PARTS, Lock, Refused, Transaction
 from model.rows import (
     UNFINISHED,
     Event,
@@ -618,15 +618,14 @@ class ProtocolMachine(RuleBasedStateMachine):
 
         began_at = self.now()
         waiting = None
-        awaited = []
-        while (blocked := self.wait_of(session, function, arguments)) is not None:
+        attempt = self.begin(session, Window(began_at, began_at))
+        while (blocked := attempt.wait_of(function, arguments)) is not None:
             waiting = waiting or self.server.start(connection, call_server)
             self.end(blocked.session)
-            awaited.append(blocked.lock)
+            attempt = self.begin(session, Window(began_at, began_at), attempt)
         answer = waiting.result(10) if waiting else call_server()
 
-        transaction = self.begin(session, Window(began_at, self.now()), answer)
-        transaction.locks.update(filter(None, awaited))
+        transaction = self.begin(session, Window(began_at, self.now()), attempt, answer)
         try:
             expected = getattr(transaction, function)(**arguments)
         except Refused as refusal:
@@ -642,24 +641,12 @@ class ProtocolMachine(RuleBasedStateMachine):
             self.end(session)
         return answer
 
-    def begin(self, session: str, now: Window, told: Any) -> Transaction:
+    def begin(
+        self, session: str, now: Window, attempt: Transaction | None = None, told: Any = None
+    ) -> Transaction:
         others = [transaction.model for transaction in self.open.values()]
-        return Transaction(
-            session, self.rows, others, now, None if isinstance(told, Refused) else told
-        )
-
-    def wait_of(self, session: str, function: str, arguments: dict[str, Any]) -> Blocked | None:
-        """Tell for which open transaction a call would have to wait."""
-        if not self.open:
-            return None
-        now = self.now()
-        try:
-            getattr(self.begin(session, Window(now, now), None), function)(**arguments)
-        except Refused:
-            return None
-        except Blocked as blocked:
-            return blocked
-        return None
+        told = None if isinstance(told, Refused) else told
+        return Transaction(session, self.rows, others, now, attempt, told)
 
     def end(self, session: str) -> None:
         transaction = self.open.pop(session)
