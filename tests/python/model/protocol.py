@@ -361,7 +361,7 @@ class Transaction:
         return recovered_count
 
     def _recover(self, workflow: Workflow) -> None:
-        back_off = 2.0 ** (workflow.attempts - 4) if workflow.attempts > 3 else 0.0
+        back_off = min(2.0 ** (workflow.attempts - 4), 60.0) if workflow.attempts > 3 else 0.0
         if workflow.attempts >= workflow.max_attempts:
             self.update(
                 workflow,
