@@ -66,12 +66,6 @@ class _Wait:
     timer: asyncio.TimerHandle | None = None
 
 
-class _Over:
-    """Stands in for a run that ended, lest it and its branches wait for a garbage collection."""
-
-    ended = "over"
-
-
 class Branches:
     """
     What the tasks and threads of one run do just now.
@@ -82,7 +76,7 @@ class Branches:
     """
 
     def __init__(self, run: Run) -> None:
-        self._run: Any = run
+        self._run = run
         self._loop = run.loop
         self._open_count = 0
         self._thread_count = 0
@@ -226,7 +220,6 @@ class Branches:
         Timers stand still meanwhile, and a primitive that some branch calls waits for the
         answer: the run either goes on as it was or is over.
         """
-        run = self._run
         waits = dict(self._waits)
         for wait in waits.values():
             self._disarm(wait)
@@ -238,9 +231,7 @@ class Branches:
             if wait.awaited is not None
         ]
         try:
-            if run.ended is not None:
-                return
-            outcome = await run.change(
+            outcome = await self._run.change(
                 "suspensions",
                 step_ids=to_json(timed).decode(),
                 topics=encode(topics),
@@ -255,10 +246,10 @@ class Branches:
         if outcome == "suspended":
             moments = [wait.wakes_at for wait in waits.values() if wait.wakes_at is not None]
             if moments:
-                run.worker.pulse.expect_due(min(moments))
-            run.end("suspended")
-            if run.task is not None:
-                run.task.cancel()  # gather() may take the ends of its branches for results
+                self._run.worker.pulse.expect_due(min(moments))
+            self._run.end("suspended")
+            if self._run.task is not None:
+                self._run.task.cancel()  # gather() may take the ends of its branches for results
             return
         for wait in waits.values():
             if outcome == "ready" and (wait.topic is not None or wait.awaited is not None):
@@ -275,4 +266,3 @@ class Branches:
         for wait in self._waits.values():
             if not wait.future.done():
                 wait.future.set_exception(RunEnded())
-        self._run = _Over
