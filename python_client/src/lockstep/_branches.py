@@ -207,22 +207,22 @@ class Branches:
     def _suspend_if_settled(self, step_ids: tuple[int, ...]) -> None:
         if self._all_branches_wait() and tuple(self._waits) == step_ids:
             self._suspending = self._loop.create_future()
-            self._run.worker.keep(self._suspend(self._suspending))
+            waits = dict(self._waits)
+            for wait in waits.values():
+                self._disarm(wait)  # here: before the task runs a timer could wake one of them
+            self._run.worker.keep(self._suspend(self._suspending, waits))
 
     def note_end_of_other(self) -> None:
         """Note that an awaited workflow ended: others of a fan-out may end soon, too."""
         self._look_count = 0
 
-    async def _suspend(self, suspending: asyncio.Future[None]) -> None:
+    async def _suspend(self, suspending: asyncio.Future[None], waits: dict[int, _Wait]) -> None:
         """
         Ask the database to suspend the run, and obey its answer.
 
         Timers stand still meanwhile, and a primitive that some branch calls waits for the
         answer: the run either goes on as it was or is over.
         """
-        waits = dict(self._waits)
-        for wait in waits.values():
-            self._disarm(wait)
         topics = sorted({wait.topic for wait in waits.values() if wait.topic is not None})
         timed = [step_id for step_id, wait in waits.items() if wait.wakes_at is not None]
         awaits = [
