@@ -157,6 +157,11 @@ CREATE INDEX workflow_status_claim_idx
 ON lockstep.workflow_status (queue_name, priority, available_at)
 WHERE status = 'ENQUEUED';
 
+-- a claim from a queue with limits per partition takes the partitions in turn
+CREATE INDEX workflow_status_partition_idx
+ON lockstep.workflow_status (queue_name, queue_partition_key, priority, available_at)
+WHERE queue_partition_key IS NOT NULL AND status = 'ENQUEUED';
+
 -- recover_workflows() finds what a dead executor held; queue limits count what runs
 CREATE INDEX workflow_status_executor_idx
 ON lockstep.workflow_status (executor_id)
@@ -228,7 +233,7 @@ COMMENT ON COLUMN lockstep.workflow_status.priority IS
 COMMENT ON COLUMN lockstep.workflow_status.deduplication_id IS
     'At most one unfinished workflow per queue has a given one.';
 COMMENT ON COLUMN lockstep.workflow_status.queue_partition_key IS
-    'Partition of the queue whose own concurrency limit counts the workflow.';
+    'Partition of the queue whose own limits count the workflow.';
 COMMENT ON COLUMN lockstep.workflow_status.app_version IS
     'If set, only workers of this application version take the workflow.';
 COMMENT ON COLUMN lockstep.workflow_status.executor_id IS
@@ -469,17 +474,30 @@ COMMENT ON COLUMN lockstep.waiter.waiter IS
 CREATE TABLE lockstep.queue (
     queue_name text NOT NULL,
     concurrency int,
+    worker_concurrency int,
+    rate_limit int,
+    rate_period interval,
     partition_concurrency int,
+    partition_rate_limit int,
+    partition_rate_period interval,
     is_paused boolean NOT NULL DEFAULT false,
+    partition_cursor text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 
     CONSTRAINT queue_pkey PRIMARY KEY (queue_name),
 
     CONSTRAINT queue_name_has_a_length_check CHECK (length(queue_name) BETWEEN 1 AND 512),
     CONSTRAINT queue_limits_are_positive_check CHECK (
-        concurrency >= 1 AND partition_concurrency >= 1
+        least(concurrency, worker_concurrency, rate_limit, partition_concurrency, partition_rate_limit) >= 1
+    ),
+    CONSTRAINT queue_rate_limit_has_a_period_check CHECK (
+        (rate_limit IS NULL) = (rate_period IS NULL)
+        AND (partition_rate_limit IS NULL) = (partition_rate_period IS NULL)
+    ),
+    CONSTRAINT queue_rate_periods_are_positive_check CHECK (
+        least(rate_period, partition_rate_period) > interval '0'
     )
-);
+) WITH (fillfactor = 50);
 
 COMMENT ON TABLE lockstep.queue IS
     'Limits of a queue; a queue without a row exists too, unlimited.';
@@ -487,12 +505,62 @@ COMMENT ON COLUMN lockstep.queue.queue_name IS
     'Name of the queue.';
 COMMENT ON COLUMN lockstep.queue.concurrency IS
     'Workflows of the queue that may run at once, over all workers.';
+COMMENT ON COLUMN lockstep.queue.worker_concurrency IS
+    'Workflows of the queue that may run at once in one worker.';
+COMMENT ON COLUMN lockstep.queue.rate_limit IS
+    'Workflows of the queue that may start in any rate_period, over all workers.';
+COMMENT ON COLUMN lockstep.queue.rate_period IS
+    'Length of the sliding window in which rate_limit counts.';
 COMMENT ON COLUMN lockstep.queue.partition_concurrency IS
     'Workflows of one queue_partition_key that may run at once, over all workers.';
+COMMENT ON COLUMN lockstep.queue.partition_rate_limit IS
+    'Workflows of one queue_partition_key that may start in any partition_rate_period.';
+COMMENT ON COLUMN lockstep.queue.partition_rate_period IS
+    'Length of the sliding window in which partition_rate_limit counts.';
 COMMENT ON COLUMN lockstep.queue.is_paused IS
     'Whether workers leave the queue alone.';
+COMMENT ON COLUMN lockstep.queue.partition_cursor IS
+    'Partition that had its turn last; the next claim goes on behind it.';
 COMMENT ON COLUMN lockstep.queue.created_at IS
     'When the queue was created.';
+
+-- sql/20_tables/52_queue_start.sql
+
+-- What started lately in queues with a rate limit: a row per claim, and per partition if
+-- these have a rate of their own. The counts run on, so that how many started in a
+-- window is a difference of two rows, however many there are between them.
+CREATE TABLE lockstep.queue_start (
+    queue_name text NOT NULL,
+    is_partition boolean NOT NULL,
+    partition_key text NOT NULL,
+    started_at timestamptz NOT NULL,
+    count_before bigint NOT NULL,
+    count_after bigint NOT NULL,
+
+    CONSTRAINT queue_start_pkey PRIMARY KEY (queue_name, is_partition, partition_key, started_at),
+
+    CONSTRAINT queue_start_key_only_of_partition_check CHECK (is_partition OR partition_key = ''),
+    CONSTRAINT queue_start_count_grows_check CHECK (count_after > count_before)
+);
+
+-- _log_starts() removes what has left the window, of partitions too that start nothing more
+CREATE INDEX queue_start_expired_idx
+ON lockstep.queue_start (queue_name, is_partition, started_at);
+
+COMMENT ON TABLE lockstep.queue_start IS
+    'What started lately in queues with a rate limit.';
+COMMENT ON COLUMN lockstep.queue_start.queue_name IS
+    'Name of the queue.';
+COMMENT ON COLUMN lockstep.queue_start.is_partition IS
+    'Whether the row counts one partition of the queue; else the queue as a whole.';
+COMMENT ON COLUMN lockstep.queue_start.partition_key IS
+    'Partition that is counted; empty for workflows without a key and for the whole queue.';
+COMMENT ON COLUMN lockstep.queue_start.started_at IS
+    'When the workflows started.';
+COMMENT ON COLUMN lockstep.queue_start.count_before IS
+    'Workflows started before these, as far back as is known.';
+COMMENT ON COLUMN lockstep.queue_start.count_after IS
+    'The same with these.';
 
 -- sql/20_tables/60_executor.sql
 
@@ -923,6 +991,140 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._checked_filter(jsonb, int) IS
     'Returns a filter of workflows, or raises what is wrong with it.';
+
+-- sql/30_internal/claim.sql
+
+-- Claims workflows for an executor, as claim_workflows() and advance_workflows() describe it.
+--
+-- claimed: a JSON array of the workflows, what users wrote in it as JSON texts, NULL if
+-- there is none; "priority" and "available_at" only where p_reports_places asks for them.
+-- look_again_in: seconds after which a claim may bring what this one could not, if a
+-- rate limit or another claim from the same queue is what kept it back.
+--
+-- Which of several queues comes first is drawn anew each time, so that none starves
+-- behind the backlog of another. The rows of limited queues are locked before the time
+-- is taken that counts for rate limits. A row that is locked is not waited for but read as
+-- "nothing now": the client that changes the queue in an open transaction must not stop a
+-- worker that serves others too.
+CREATE FUNCTION lockstep._claim(
+    p_executor_id text,
+    p_max_count int,
+    p_low_water jsonb,
+    p_reports_places boolean,
+    OUT claimed json,
+    OUT look_again_in double precision
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- an ANALYZE of an empty table must not turn the claim into a scan and a sort
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+-- a plan that seqscans all the same costs so much on paper that it would be compiled
+SET jit = off
+AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_ready tid[] := ARRAY[]::tid[];
+    v_limited text[];
+    v_free text[];
+    v_held lockstep.queue[];
+    r_executor lockstep.executor;
+    r_queue lockstep.queue;
+    r_ready record;
+BEGIN
+    SELECT e.*
+    INTO r_executor
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = p_executor_id;
+
+    v_limited := ARRAY(
+        SELECT q.queue_name
+        FROM lockstep.queue AS q
+        WHERE q.queue_name = ANY (r_executor.queues)
+            AND (
+                q.is_paused
+                OR num_nonnulls(
+                    q.concurrency, q.worker_concurrency, q.rate_limit,
+                    q.partition_concurrency, q.partition_rate_limit
+                ) > 0
+            )
+    );
+
+    IF v_limited = '{}' THEN
+        v_ready := lockstep._ready_in_queues(r_executor.queues, r_executor, p_max_count, p_low_water);
+    ELSE
+        v_free := ARRAY(SELECT unnest(r_executor.queues) EXCEPT SELECT unnest(v_limited));
+        v_held := ARRAY(
+            SELECT q
+            FROM lockstep.queue AS q
+            WHERE q.queue_name = ANY (v_limited)
+            ORDER BY q.queue_name
+            FOR NO KEY UPDATE SKIP LOCKED
+        );
+        v_now := clock_timestamp();
+        IF cardinality(v_held) < cardinality(v_limited) THEN
+            look_again_in := 0.02 + 0.04 * random();
+        END IF;
+
+        FOR r_queue IN
+            SELECT q.*
+            FROM unnest(v_held || NULL::lockstep.queue) AS q  -- NULL stands for all without limits
+            WHERE q.is_paused IS NOT TRUE
+            ORDER BY random()
+        LOOP
+            EXIT WHEN cardinality(v_ready) >= p_max_count;
+
+            IF r_queue.queue_name IS NULL THEN
+                v_ready := v_ready || lockstep._ready_in_queues(
+                    v_free, r_executor, p_max_count - cardinality(v_ready), p_low_water
+                );
+            ELSE
+                r_ready := lockstep._ready_in_limited_queue(
+                    r_queue, r_executor, p_max_count - cardinality(v_ready), v_now
+                );
+                v_ready := v_ready || r_ready.ready;
+                look_again_in := least(look_again_in, r_ready.look_again_in);
+            END IF;
+        END LOOP;
+    END IF;
+
+    WITH claimed_row AS (
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = 'PENDING',
+            executor_id = p_executor_id,
+            attempts = w.attempts + 1,
+            started_at = coalesce(w.started_at, v_now),
+            deadline_at = CASE
+                WHEN w.started_at IS NULL THEN least(w.deadline_at, v_now + w.timeout)
+                ELSE coalesce(w.deadline_at, v_now + w.timeout)
+            END,
+            app_version = CASE WHEN r_executor.pins_version THEN r_executor.app_version ELSE w.app_version END
+        WHERE w.ctid = ANY (v_ready)
+        RETURNING
+            w.workflow_id, w.workflow_name, w.queue_name, w.inputs, w.headers, w.attempts,
+            w.priority, w.available_at, w.deadline_at,
+            w.started_at <> v_now OR w.forked_from IS NOT NULL AS has_history
+    )
+
+    SELECT json_agg(
+        json_build_object(
+            'workflow_id', c.workflow_id, 'workflow_name', c.workflow_name,
+            'queue_name', c.queue_name, 'inputs', c.inputs::text, 'headers', c.headers::text,
+            'attempt', c.attempts,
+            'steps', CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END,
+            'deadline_in', extract(EPOCH FROM c.deadline_at - v_now),
+            'priority', CASE WHEN p_reports_places THEN c.priority END,
+            'available_at', CASE WHEN p_reports_places THEN c.available_at END
+        )
+        ORDER BY c.priority, c.available_at
+    )
+    INTO claimed
+    FROM claimed_row AS c;
+END
+$$;
+COMMENT ON FUNCTION lockstep._claim(text, int, jsonb, boolean) IS
+    'Claims workflows for an executor, for claim_workflows() and advance_workflows().';
 
 -- sql/30_internal/deduplication_rival.sql
 
@@ -2001,6 +2203,66 @@ END;
 COMMENT ON FUNCTION lockstep._one_line(text, int) IS
     'Makes one line of a text of any origin.';
 
+-- sql/30_internal/ready_in_queues.sql
+
+-- Locks the first workflows of some queues without limits.
+--
+-- p_low_water as claim_workflows() describes it. Reads the claim index from its head, or
+-- the mark, and leaves it after n rows. Locks workflow rows, skipping locked ones.
+CREATE FUNCTION lockstep._ready_in_queues(
+    p_queues text[],
+    p_executor lockstep.executor,
+    p_max_count int,
+    p_low_water jsonb
+)
+RETURNS tid[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        WITH mark AS (
+            SELECT m.queue_name, m.priority, m.available_at
+            FROM jsonb_to_recordset(p_low_water)
+                AS m (queue_name text, priority int, available_at timestamptz)
+        ),
+
+        stretch AS (
+            SELECT
+                q.queue_name, 0 AS from_priority, timestamptz '-infinity' AS from_time,
+                coalesce(m.priority - 1, 2147483647) AS to_priority
+            FROM unnest(p_queues) AS q (queue_name)
+            LEFT JOIN mark AS m ON m.queue_name = q.queue_name
+            WHERE m.priority IS DISTINCT FROM 0
+            UNION ALL
+            SELECT m.queue_name, m.priority, m.available_at, 2147483647
+            FROM mark AS m
+            WHERE m.queue_name = ANY (p_queues)
+        )
+
+        SELECT ready.row_id
+        FROM stretch AS s
+        CROSS JOIN LATERAL (
+            SELECT w.ctid AS row_id, w.priority, w.available_at
+            FROM lockstep.workflow_status AS w
+            WHERE w.queue_name = s.queue_name
+                AND (w.priority, w.available_at) >= (s.from_priority, s.from_time)
+                AND w.priority <= s.to_priority
+                AND w.status = 'ENQUEUED'
+                AND w.workflow_name = ANY (p_executor.workflow_names)
+                AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+            ORDER BY w.priority, w.available_at
+            LIMIT p_max_count
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS ready
+        ORDER BY ready.priority, ready.available_at
+        LIMIT p_max_count
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._ready_in_queues(text[], lockstep.executor, int, jsonb) IS
+    'Locks the first workflows of some queues without limits.';
+
 -- sql/30_internal/recorded_steps.sql
 
 -- Lists the recorded steps of a workflow as replay reads them.
@@ -2564,19 +2826,7 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- an ANALYZE of an empty table must not turn the claim into a scan and a sort
-SET enable_seqscan = off
-SET enable_bitmapscan = off
--- a plan that seqscans all the same costs so much on paper that it would be compiled
-SET jit = off
 AS $$
-#variable_conflict use_column
-DECLARE
-    v_now constant timestamptz := clock_timestamp();
-    v_ready tid[] := ARRAY[]::tid[];
-    v_queues text[];
-    r_executor record;
-    r_queue record;
 BEGIN
     PERFORM lockstep._hold_executor(claim_workflows.executor_id);
 
@@ -2584,94 +2834,17 @@ BEGIN
         RETURN;  -- LIMIT NULL would claim everything
     END IF;
 
-    SELECT e.queues, e.workflow_names, e.app_version, e.pins_version
-    INTO r_executor
-    FROM lockstep.executor AS e
-    WHERE e.executor_id = claim_workflows.executor_id;
-
-    v_queues := r_executor.queues;
-    FOR r_queue IN
-        SELECT q.queue_name
-        FROM lockstep.queue AS q
-        WHERE q.queue_name = ANY (r_executor.queues)
-            AND (q.is_paused OR q.concurrency IS NOT NULL OR q.partition_concurrency IS NOT NULL)
-        ORDER BY q.queue_name
-    LOOP
-        v_queues := array_remove(v_queues, r_queue.queue_name);
-        v_ready := v_ready || lockstep._ready_in_limited_queue(
-            r_queue.queue_name, r_executor.workflow_names, r_executor.app_version,
-            claim_workflows.max_count - cardinality(v_ready)
-        );
-    END LOOP;
-
-    IF cardinality(v_queues) > 0 THEN
-        v_ready := v_ready || ARRAY(
-            WITH mark AS (
-                SELECT m.queue_name, m.priority, m.available_at
-                FROM jsonb_to_recordset(claim_workflows.low_water)
-                    AS m (queue_name text, priority int, available_at timestamptz)
-            ),
-
-            stretch AS (
-                SELECT
-                    q.queue_name, 0 AS from_priority, timestamptz '-infinity' AS from_time,
-                    coalesce(m.priority - 1, 2147483647) AS to_priority
-                FROM unnest(v_queues) AS q (queue_name)
-                LEFT JOIN mark AS m ON m.queue_name = q.queue_name
-                WHERE m.priority IS DISTINCT FROM 0
-                UNION ALL
-                SELECT m.queue_name, m.priority, m.available_at, 2147483647
-                FROM mark AS m
-                WHERE m.queue_name = ANY (v_queues)
-            )
-
-            SELECT ready.row_id
-            FROM stretch AS s
-            CROSS JOIN LATERAL (
-                SELECT w.ctid AS row_id, w.priority, w.available_at
-                FROM lockstep.workflow_status AS w
-                WHERE w.queue_name = s.queue_name
-                    AND (w.priority, w.available_at) >= (s.from_priority, s.from_time)
-                    AND w.priority <= s.to_priority
-                    AND w.status = 'ENQUEUED'
-                    AND w.workflow_name = ANY (r_executor.workflow_names)
-                    AND (w.app_version IS NULL OR w.app_version = r_executor.app_version)
-                ORDER BY w.priority, w.available_at
-                LIMIT claim_workflows.max_count - cardinality(v_ready)
-                FOR NO KEY UPDATE SKIP LOCKED
-            ) AS ready
-            ORDER BY ready.priority, ready.available_at
-            LIMIT claim_workflows.max_count - cardinality(v_ready)
-        );
-    END IF;
-
     RETURN QUERY
-    WITH claimed AS (
-        UPDATE lockstep.workflow_status AS w
-        SET
-            status = 'PENDING',
-            executor_id = claim_workflows.executor_id,
-            attempts = w.attempts + 1,
-            started_at = coalesce(w.started_at, v_now),
-            deadline_at = CASE
-                WHEN w.started_at IS NULL THEN least(w.deadline_at, v_now + w.timeout)
-                ELSE coalesce(w.deadline_at, v_now + w.timeout)
-            END,
-            app_version = CASE WHEN r_executor.pins_version THEN r_executor.app_version ELSE w.app_version END
-        WHERE w.ctid = ANY (v_ready)
-        RETURNING
-            w.workflow_id, w.workflow_name, w.queue_name, w.inputs, w.headers, w.attempts,
-            w.priority, w.available_at, w.deadline_at,
-            w.started_at <> v_now OR w.forked_from IS NOT NULL AS has_history
-    )
-
     SELECT
-        c.workflow_id, c.workflow_name, c.queue_name, c.inputs, c.headers, c.attempts,
-        CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END,
-        extract(EPOCH FROM c.deadline_at - v_now)::double precision,
-        c.priority, c.available_at
-    FROM claimed AS c
-    ORDER BY c.priority, c.available_at;
+        w.workflow_id, w.workflow_name, w.queue_name, w.inputs::jsonb, w.headers::jsonb,
+        w.attempt, w.steps, w.deadline_in, w.priority, w.available_at
+    FROM lockstep._claim(
+        claim_workflows.executor_id, claim_workflows.max_count, claim_workflows.low_water, true
+    ) AS c
+    CROSS JOIN LATERAL json_to_recordset(c.claimed) AS w (
+        workflow_id text, workflow_name text, queue_name text, inputs text, headers text,
+        attempt int, steps json, deadline_in double precision, priority int, available_at timestamptz
+    );
 END
 $$;
 COMMENT ON FUNCTION lockstep.claim_workflows(text, int, jsonb) IS
@@ -6101,57 +6274,354 @@ $$;
 COMMENT ON FUNCTION lockstep.watch_workflows(text, jsonb, jsonb) IS
     'Enters a client as waiting for workflows: it is notified on its channel.';
 
--- sql/70_queue/create_queue.sql
+-- sql/70_queue/alter_queue.sql
 
--- Creates a queue with limits, or changes the limits of one that exists.
+-- Changes limits of a queue and leaves the others as they are.
 --
--- concurrency limits the workflows that run at once, partition_concurrency
--- those with one queue_partition_key; NULL is no limit. A queue needs no row to
--- be used: without one it is unlimited. Workers heed a change at their next
--- claim. Locks the queue row, as every claim from a limited queue does.
-CREATE FUNCTION lockstep.create_queue(
+-- A limit that is given is set; one that reset names is removed:
+-- alter_queue('mail', concurrency => 20, reset => '{rate_limit}'). A rate limit goes with
+-- its period. Workers heed the change at their next claim, within a second.
+--
+-- Lock order: the queue row, so that of two changes at once the second sees the first.
+CREATE FUNCTION lockstep.alter_queue(
     queue_name text,
     concurrency int DEFAULT NULL,
-    partition_concurrency int DEFAULT NULL
+    worker_concurrency int DEFAULT NULL,
+    rate_limit int DEFAULT NULL,
+    rate_period interval DEFAULT NULL,
+    partition_concurrency int DEFAULT NULL,
+    partition_rate_limit int DEFAULT NULL,
+    partition_rate_period interval DEFAULT NULL,
+    reset text[] DEFAULT '{}'
 )
 RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
 DECLARE
-    v_problem text[];
+    v_given constant jsonb := jsonb_strip_nulls(jsonb_build_object(
+        'concurrency', alter_queue.concurrency,
+        'worker_concurrency', alter_queue.worker_concurrency,
+        'rate_limit', alter_queue.rate_limit,
+        'rate_period', alter_queue.rate_period,
+        'partition_concurrency', alter_queue.partition_concurrency,
+        'partition_rate_limit', alter_queue.partition_rate_limit,
+        'partition_rate_period', alter_queue.partition_rate_period
+    ));
+    v_limits constant text[] := ARRAY[
+        'concurrency', 'worker_concurrency', 'rate_limit', 'partition_concurrency', 'partition_rate_limit'
+    ];
+    v_wrong text;
+    r_queue lockstep.queue;
 BEGIN
-    IF create_queue.queue_name IS NULL
-        OR btrim(create_queue.queue_name) = '' OR length(create_queue.queue_name) > 512
-    THEN
-        v_problem := lockstep._name_problem('queue_name', create_queue.queue_name);
-    ELSIF least(create_queue.concurrency, create_queue.partition_concurrency) < 1 THEN
-        v_problem := ARRAY[
-            'concurrency and partition_concurrency must be 1 or greater',
-            format(
-                'They are %s and %s.', coalesce(create_queue.concurrency::text, 'null'),
-                coalesce(create_queue.partition_concurrency::text, 'null')
-            ),
-            'Leave a limit out for none; pause_queue() stops a queue.'
-        ];
-    END IF;
-    IF v_problem IS NOT NULL THEN
-        RAISE EXCEPTION '%', v_problem[1]
-            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    SELECT q.*
+    INTO r_queue
+    FROM lockstep.queue AS q
+    WHERE q.queue_name = alter_queue.queue_name
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_queue(alter_queue.queue_name);
     END IF;
 
-    INSERT INTO lockstep.queue (queue_name, concurrency, partition_concurrency)
-    VALUES (create_queue.queue_name, create_queue.concurrency, create_queue.partition_concurrency)
-    ON CONFLICT (queue_name) DO UPDATE
-    SET concurrency = excluded.concurrency, partition_concurrency = excluded.partition_concurrency;
+    v_wrong := (
+        SELECT coalesce(l.name, 'null')
+        FROM unnest(alter_queue.reset) AS l (name)
+        WHERE l.name IS NULL OR l.name <> ALL (v_limits) OR v_given ? l.name
+        LIMIT 1
+    );
+    IF v_wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'cannot reset "%"', v_wrong
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = CASE WHEN v_given ? v_wrong THEN 'It is given a value too.' ELSE 'It is no limit.' END,
+                  HINT = format('Limits are %s.', array_to_string(v_limits, ', '));
+    END IF;
 
-    PERFORM lockstep._ring_doorbell(ARRAY[create_queue.queue_name]);
+    r_queue := jsonb_populate_record(r_queue, v_given);
+    r_queue := jsonb_populate_record(r_queue, (
+        SELECT jsonb_object_agg(n.name, NULL::text)
+        FROM unnest(alter_queue.reset || ARRAY(
+            SELECT replace(l.name, '_limit', '_period')
+            FROM unnest(alter_queue.reset) AS l (name)
+        )) AS n (name)
+    ));
+    PERFORM lockstep._write_queue(r_queue);
 END
 $$;
-COMMENT ON FUNCTION lockstep.create_queue(text, int, int) IS
-    'Creates a queue with limits, or changes the limits of one that exists.';
+COMMENT ON FUNCTION lockstep.alter_queue(text, int, int, int, interval, int, int, interval, text[]) IS
+    'Changes limits of a queue and leaves the others as they are.';
+
+-- sql/70_queue/create_queue.sql
+
+-- Creates a queue with limits, or replaces the limits of one that exists.
+--
+-- A queue needs no row to be used: without one it is unlimited. What is left out is no
+-- limit; alter_queue() changes some and leaves the others. A paused queue stays paused.
+--
+-- concurrency: workflows that run at once, over all workers; worker_concurrency: in one
+-- worker; rate_limit and rate_period: executions that begin in any window of that
+-- length; the partition limits: the same for the workflows of one queue_partition_key.
+-- Limits hold from the claims that begin after the commit; what runs goes on.
+--
+-- Lock order: as _write_queue().
+CREATE FUNCTION lockstep.create_queue(
+    queue_name text,
+    concurrency int DEFAULT NULL,
+    worker_concurrency int DEFAULT NULL,
+    rate_limit int DEFAULT NULL,
+    rate_period interval DEFAULT NULL,
+    partition_concurrency int DEFAULT NULL,
+    partition_rate_limit int DEFAULT NULL,
+    partition_rate_period interval DEFAULT NULL
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM lockstep._write_queue(jsonb_populate_record(NULL::lockstep.queue, jsonb_build_object(
+        'queue_name', create_queue.queue_name,
+        'concurrency', create_queue.concurrency,
+        'worker_concurrency', create_queue.worker_concurrency,
+        'rate_limit', create_queue.rate_limit,
+        'rate_period', create_queue.rate_period,
+        'partition_concurrency', create_queue.partition_concurrency,
+        'partition_rate_limit', create_queue.partition_rate_limit,
+        'partition_rate_period', create_queue.partition_rate_period
+    )));
+END
+$$;
+COMMENT ON FUNCTION lockstep.create_queue(text, int, int, int, interval, int, int, interval) IS
+    'Creates a queue with limits, or replaces the limits of one that exists.';
+
+-- sql/70_queue/drop_queue.sql
+
+-- Removes the limits of a queue.
+--
+-- Refused with 55000 while the queue has unfinished workflows, which would run
+-- without limits from then on; force => true says that they shall.
+--
+-- Locks the queue row, so claims of the moment come before or after. A workflow that is
+-- enqueued in a transaction that has not committed yet is not seen.
+CREATE FUNCTION lockstep.drop_queue(queue_name text, force boolean DEFAULT false)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_workflow_id text;
+BEGIN
+    PERFORM
+    FROM lockstep.queue AS q
+    WHERE q.queue_name = drop_queue.queue_name
+    FOR UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_queue(drop_queue.queue_name);
+    END IF;
+
+    IF drop_queue.force IS NOT TRUE THEN
+        SELECT u.workflow_id
+        INTO v_workflow_id
+        FROM (
+            SELECT w.workflow_id
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.queue_name = drop_queue.queue_name
+            UNION ALL
+            SELECT w.workflow_id
+            FROM lockstep.workflow_status AS w
+            WHERE (w.status <> 'PENDING') IS TRUE
+                AND w.status IN ('ENQUEUED', 'DELAYED', 'WAITING')
+                AND w.queue_name = drop_queue.queue_name
+        ) AS u
+        LIMIT 1;
+
+        IF FOUND THEN
+            RAISE EXCEPTION 'queue "%" has unfinished workflows', drop_queue.queue_name
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      DETAIL = format('One of them is workflow "%s".', v_workflow_id),
+                      HINT = 'Move or cancel them, or pass force => true to let them run without limits.';
+        END IF;
+    END IF;
+
+    DELETE FROM lockstep.queue AS q
+    WHERE q.queue_name = drop_queue.queue_name;
+
+    DELETE FROM lockstep.queue_start AS s
+    WHERE s.queue_name = drop_queue.queue_name;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[drop_queue.queue_name]);
+END
+$$;
+COMMENT ON FUNCTION lockstep.drop_queue(text, boolean) IS
+    'Removes the limits of a queue.';
+
+-- sql/70_queue/list_queues.sql
+
+-- Lists the queues that have limits, workers or unfinished workflows.
+--
+-- worker_count: live workers that serve it. Counts every unfinished workflow, so
+-- it takes a while when millions wait.
+CREATE FUNCTION lockstep.list_queues()
+RETURNS TABLE (
+    queue_name text,
+    is_paused boolean,
+    concurrency int,
+    worker_concurrency int,
+    rate_limit int,
+    rate_period interval,
+    partition_concurrency int,
+    partition_rate_limit int,
+    partition_rate_period interval,
+    enqueued_count bigint,
+    delayed_count bigint,
+    waiting_count bigint,
+    pending_count bigint,
+    worker_count bigint
+)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH workflow_count AS (
+        SELECT w.queue_name, w.status, count(*) AS of_status
+        FROM lockstep.workflow_status AS w
+        WHERE (w.status <> 'PENDING') IS TRUE
+            AND w.status IN ('ENQUEUED', 'DELAYED', 'WAITING')
+        GROUP BY w.queue_name, w.status
+        UNION ALL
+        SELECT w.queue_name, 'PENDING', count(*)
+        FROM lockstep.workflow_status AS w
+        WHERE w.status = 'PENDING'
+        GROUP BY w.queue_name
+    ),
+
+    worker AS (
+        SELECT s.queue_name, count(*) AS worker_count
+        FROM lockstep.executor AS e
+        CROSS JOIN LATERAL unnest(e.queues) AS s (queue_name)
+        WHERE e.expires_at > clock_timestamp()
+        GROUP BY s.queue_name
+    ),
+
+    known AS (
+        SELECT q.queue_name FROM lockstep.queue AS q
+        UNION
+        SELECT c.queue_name FROM workflow_count AS c
+        UNION
+        SELECT s.queue_name FROM worker AS s
+    )
+
+    SELECT
+        k.queue_name, coalesce(q.is_paused, false), q.concurrency, q.worker_concurrency,
+        q.rate_limit, q.rate_period, q.partition_concurrency, q.partition_rate_limit, q.partition_rate_period,
+        c.enqueued, c.delayed, c.waiting, c.pending, coalesce(s.worker_count, 0)
+    FROM known AS k
+    LEFT JOIN lockstep.queue AS q ON q.queue_name = k.queue_name
+    LEFT JOIN worker AS s ON s.queue_name = k.queue_name
+    CROSS JOIN LATERAL (
+        SELECT
+            coalesce(sum(n.of_status) FILTER (WHERE n.status = 'ENQUEUED'), 0)::bigint AS enqueued,
+            coalesce(sum(n.of_status) FILTER (WHERE n.status = 'DELAYED'), 0)::bigint AS delayed,
+            coalesce(sum(n.of_status) FILTER (WHERE n.status = 'WAITING'), 0)::bigint AS waiting,
+            coalesce(sum(n.of_status) FILTER (WHERE n.status = 'PENDING'), 0)::bigint AS pending
+        FROM workflow_count AS n
+        WHERE n.queue_name = k.queue_name
+    ) AS c
+    ORDER BY k.queue_name;
+END
+$$;
+COMMENT ON FUNCTION lockstep.list_queues() IS
+    'Lists the queues that have limits, workers or unfinished workflows.';
+
+-- sql/70_queue/log_starts.sql
+
+-- Adds to queue_start what a claim starts in a queue, or in partitions of it.
+--
+-- The caller holds the queue row, so the counts run on without a gap. A clock that was
+-- set back cannot put a start before an earlier one.
+CREATE FUNCTION lockstep._log_starts(
+    p_queue_name text,
+    p_is_partition boolean,
+    p_partition_keys text[],
+    p_counts int[],
+    p_period interval,
+    p_now timestamptz
+)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO lockstep.queue_start (
+        queue_name, is_partition, partition_key, started_at, count_before, count_after
+    )
+    SELECT
+        p_queue_name, p_is_partition, n.partition_key,
+        greatest(p_now, last.started_at + interval '1 us'),
+        coalesce(last.count_after, 0), coalesce(last.count_after, 0) + n.start_count
+    FROM unnest(p_partition_keys, p_counts) AS n (partition_key, start_count)
+    LEFT JOIN LATERAL (
+        SELECT s.started_at, s.count_after
+        FROM lockstep.queue_start AS s
+        WHERE s.queue_name = p_queue_name
+            AND s.is_partition = p_is_partition
+            -- not "=": this order only the primary key has
+            AND s.partition_key BETWEEN n.partition_key AND n.partition_key
+        ORDER BY s.partition_key DESC, s.started_at DESC
+        LIMIT 1
+    ) AS last ON true
+    WHERE n.start_count > 0;
+
+    DELETE FROM lockstep.queue_start AS s
+    WHERE s.queue_name = p_queue_name
+        AND s.is_partition = p_is_partition
+        AND s.started_at <= p_now - p_period;
+END
+$$;
+COMMENT ON FUNCTION lockstep._log_starts(text, boolean, text[], int[], interval, timestamptz) IS
+    'Adds to queue_start what a claim starts in a queue, or in partitions of it.';
+
+-- sql/70_queue/next_partition_in.sql
+
+-- Finds in how many seconds the rate of some partition may let the next workflow start.
+--
+-- NULL if nothing waits in the queue. What waits may be kept back by another partition's
+-- limit than the one that is first to have room, so this may be too early, never too late.
+CREATE FUNCTION lockstep._next_partition_in(p_queue lockstep.queue, p_now timestamptz)
+RETURNS double precision
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT greatest(extract(EPOCH FROM s.started_at + p_queue.partition_rate_period - p_now), 0.005)::double precision
+        FROM lockstep.queue_start AS s
+        WHERE s.queue_name = p_queue.queue_name
+            AND s.is_partition
+            AND s.started_at > p_now - p_queue.partition_rate_period
+            AND EXISTS (
+                SELECT
+                FROM lockstep.workflow_status AS w
+                WHERE w.queue_name = p_queue.queue_name
+                    AND w.status = 'ENQUEUED'
+            )
+        ORDER BY s.started_at
+        LIMIT 1
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._next_partition_in(lockstep.queue, timestamptz) IS
+    'Finds in how many seconds the rate of some partition may let the next workflow start.';
 
 -- sql/70_queue/pause_queue.sql
 
@@ -6183,21 +6653,232 @@ $$;
 COMMENT ON FUNCTION lockstep.pause_queue(text) IS
     'Stops workers from claiming out of a queue; what runs goes on.';
 
+-- sql/70_queue/queue_problem.sql
+
+-- Finds what is wrong with the limits of a queue: NULL, or message, detail and hint.
+CREATE FUNCTION lockstep._queue_problem(p_queue lockstep.queue)
+RETURNS text[]
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r_limit record;
+BEGIN
+    IF p_queue.queue_name IS NULL OR btrim(p_queue.queue_name) = '' OR length(p_queue.queue_name) > 512 THEN
+        RETURN lockstep._name_problem('queue_name', p_queue.queue_name);
+    END IF;
+
+    SELECT l.*
+    INTO r_limit
+    FROM (
+        VALUES
+            ('concurrency', p_queue.concurrency),
+            ('worker_concurrency', p_queue.worker_concurrency),
+            ('rate_limit', p_queue.rate_limit),
+            ('partition_concurrency', p_queue.partition_concurrency),
+            ('partition_rate_limit', p_queue.partition_rate_limit)
+    ) AS l (name, value)
+    WHERE l.value < 1
+    LIMIT 1;
+
+    IF FOUND THEN
+        RETURN ARRAY[
+            format('%s must be 1 or greater', r_limit.name),
+            format('It is %s.', r_limit.value),
+            'Leave a limit out for none; pause_queue() stops a queue.'
+        ];
+    END IF;
+
+    SELECT l.*
+    INTO r_limit
+    FROM (
+        VALUES
+            ('rate_limit', p_queue.rate_limit, 'rate_period', p_queue.rate_period),
+            (
+                'partition_rate_limit', p_queue.partition_rate_limit,
+                'partition_rate_period', p_queue.partition_rate_period
+            )
+    ) AS l (name, value, period_name, period)
+    WHERE (l.value IS NULL) <> (l.period IS NULL)
+        OR l.period NOT BETWEEN interval '1 us' AND interval '1000 years'
+    LIMIT 1;
+
+    IF NOT FOUND THEN
+        RETURN NULL;
+    ELSIF (r_limit.value IS NULL) <> (r_limit.period IS NULL) THEN
+        RETURN ARRAY[
+            format('%s and %s belong together', r_limit.name, r_limit.period_name),
+            format('They are %s and %s.', coalesce(r_limit.value::text, 'null'), coalesce(r_limit.period::text, 'null')),
+            'Say how many workflows may start, and in which time.'
+        ];
+    END IF;
+
+    RETURN ARRAY[
+        format('%s must be positive, and at most 1000 years', r_limit.period_name),
+        format('It is %s.', r_limit.period),
+        'Say how many workflows may start, and in which time.'
+    ];
+END
+$$;
+COMMENT ON FUNCTION lockstep._queue_problem(lockstep.queue) IS
+    'Finds what is wrong with the limits of a queue: NULL, or message, detail and hint.';
+
+-- sql/70_queue/rate_room.sql
+
+-- Finds how many workflows may start now by a rate limit, and if none, in how many
+-- seconds the next.
+--
+-- Exact for every window of the period: what began within the last one is the last count
+-- that queue_start has less the count before the first row in the window, so two looks
+-- into its primary key tell, whatever the limit. The caller holds the queue row.
+CREATE FUNCTION lockstep._rate_room(
+    p_queue_name text,
+    p_is_partition boolean,
+    p_partition_key text,
+    p_limit int,
+    p_period interval,
+    p_now timestamptz,
+    OUT room int,
+    OUT next_in double precision
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_count bigint;
+    r_first record;
+BEGIN
+    SELECT s.count_before, s.started_at
+    INTO r_first
+    FROM lockstep.queue_start AS s
+    WHERE s.queue_name = p_queue_name
+        AND s.is_partition = p_is_partition
+        -- not "=": this order only the primary key has
+        AND s.partition_key BETWEEN p_partition_key AND p_partition_key
+        AND s.started_at > p_now - p_period
+    ORDER BY s.partition_key, s.started_at
+    LIMIT 1;
+
+    IF NOT FOUND THEN
+        room := p_limit;
+        RETURN;
+    END IF;
+
+    SELECT s.count_after - r_first.count_before
+    INTO v_count
+    FROM lockstep.queue_start AS s
+    WHERE s.queue_name = p_queue_name
+        AND s.is_partition = p_is_partition
+        AND s.partition_key BETWEEN p_partition_key AND p_partition_key
+    ORDER BY s.partition_key DESC, s.started_at DESC
+    LIMIT 1;
+
+    room := greatest(p_limit - v_count, 0)::int;
+    IF room = 0 THEN
+        next_in := extract(EPOCH FROM r_first.started_at + p_period - p_now)::double precision;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._rate_room(text, boolean, text, int, interval, timestamptz) IS
+    'Finds how many workflows may start now by a rate limit, or when the next may.';
+
 -- sql/70_queue/ready_in_limited_queue.sql
 
 -- Locks the workflows of a limited queue that may start now.
 --
--- Holds the queue's row until the claim commits, so the count of running
--- workflows that it starts from stays true: claims of one limited queue follow
--- each other, other queues do not notice. Lock order: the queue row, then
--- workflow rows, skipping locked ones. A queue row that is locked is not waited
--- for but read as "nothing now": the client that changes the queue in an open
--- transaction must not stop a worker that serves others too.
+-- The caller holds the queue's row until the claim commits, so the counts that it starts
+-- from stay true: what runs can only become less meanwhile. Claims of one limited queue
+-- follow each other, other queues do not notice. look_again_in: seconds until a rate
+-- limit lets the next start, if one keeps workflows back.
+--
+-- Every execution that begins counts for a rate: the first, and each that follows a
+-- wait, a retry or a recovery, for each may call what the limit protects.
+--
+-- Locks workflow rows, skipping locked ones.
 CREATE FUNCTION lockstep._ready_in_limited_queue(
+    p_queue lockstep.queue,
+    p_executor lockstep.executor,
+    p_max_count int,
+    p_now timestamptz,
+    OUT ready tid[],
+    OUT look_again_in double precision
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_room int := p_max_count;
+    r_running record;
+    r_rate record;
+BEGIN
+    ready := ARRAY[]::tid[];
+
+    IF p_queue.concurrency IS NOT NULL OR p_queue.worker_concurrency IS NOT NULL THEN
+        SELECT count(*) AS of_all, count(*) FILTER (WHERE w.executor_id = p_executor.executor_id) AS of_this
+        INTO r_running
+        FROM lockstep.workflow_status AS w
+        WHERE w.status = 'PENDING'
+            AND w.queue_name = p_queue.queue_name;
+
+        v_room := least(
+            v_room, p_queue.concurrency - r_running.of_all, p_queue.worker_concurrency - r_running.of_this
+        )::int;
+    END IF;
+
+    IF p_queue.rate_limit IS NOT NULL THEN
+        r_rate := lockstep._rate_room(
+            p_queue.queue_name, false, '', p_queue.rate_limit, p_queue.rate_period, p_now
+        );
+        v_room := least(v_room, r_rate.room);
+        look_again_in := r_rate.next_in;
+    END IF;
+
+    IF v_room <= 0 THEN
+        RETURN;
+    ELSIF p_queue.partition_concurrency IS NOT NULL OR p_queue.partition_rate_limit IS NOT NULL THEN
+        SELECT r.ready, r.look_again_in
+        INTO ready, look_again_in
+        FROM lockstep._ready_in_partitions(p_queue, p_executor, v_room, p_now) AS r;
+    ELSE
+        ready := ARRAY(
+            SELECT w.ctid
+            FROM lockstep.workflow_status AS w
+            WHERE w.queue_name = p_queue.queue_name
+                AND w.status = 'ENQUEUED'
+                AND w.workflow_name = ANY (p_executor.workflow_names)
+                AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+            ORDER BY w.priority, w.available_at
+            LIMIT v_room
+            FOR NO KEY UPDATE SKIP LOCKED
+        );
+    END IF;
+
+    IF p_queue.rate_limit IS NOT NULL AND cardinality(ready) > 0 THEN
+        PERFORM lockstep._log_starts(
+            p_queue.queue_name, false, ARRAY[''], ARRAY[cardinality(ready)], p_queue.rate_period, p_now
+        );
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._ready_in_limited_queue(lockstep.queue, lockstep.executor, int, timestamptz) IS
+    'Locks the workflows of a limited queue that may start now.';
+
+-- sql/70_queue/ready_in_partition.sql
+
+-- Locks the first workflows of one partition, beside those that are taken already.
+--
+-- p_partition_key NULL: those without a key. They have no index of their own, so only
+-- the first thousand that wait in the queue are looked at for them.
+--
+-- Locks workflow rows, skipping locked ones.
+CREATE FUNCTION lockstep._ready_in_partition(
     p_queue_name text,
-    p_workflow_names text[],
-    p_app_version text,
-    p_max_count int
+    p_partition_key text,
+    p_executor lockstep.executor,
+    p_max_count int,
+    p_taken tid[]
 )
 RETURNS tid[]
 LANGUAGE plpgsql
@@ -6205,77 +6886,40 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_candidates tid[];
-    v_room int;
-    r_queue record;
 BEGIN
-    SELECT q.is_paused, q.concurrency, q.partition_concurrency
-    INTO r_queue
-    FROM lockstep.queue AS q
-    WHERE q.queue_name = p_queue_name
-    FOR NO KEY UPDATE SKIP LOCKED;
-
-    IF NOT FOUND OR r_queue.is_paused THEN
-        RETURN ARRAY[]::tid[];
-    END IF;
-
-    SELECT least(p_max_count, r_queue.concurrency - count(*))::int
-    INTO v_room
-    FROM lockstep.workflow_status AS w
-    WHERE w.status = 'PENDING'
-        AND w.queue_name = p_queue_name;
-
-    IF v_room <= 0 THEN
-        RETURN ARRAY[]::tid[];
-    END IF;
-
-    IF r_queue.partition_concurrency IS NULL THEN
+    IF p_partition_key IS NOT NULL THEN
         RETURN ARRAY(
             SELECT w.ctid
             FROM lockstep.workflow_status AS w
             WHERE w.queue_name = p_queue_name
+                -- not "=": this order only the index by partitions has
+                AND w.queue_partition_key BETWEEN p_partition_key AND p_partition_key
                 AND w.status = 'ENQUEUED'
-                AND w.workflow_name = ANY (p_workflow_names)
-                AND (w.app_version IS NULL OR w.app_version = p_app_version)
-            ORDER BY w.priority, w.available_at
-            LIMIT v_room
+                AND w.workflow_name = ANY (p_executor.workflow_names)
+                AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+                AND w.ctid <> ALL (p_taken)
+            ORDER BY w.queue_partition_key, w.priority, w.available_at
+            LIMIT p_max_count
             FOR NO KEY UPDATE SKIP LOCKED
         );
     END IF;
 
-    WITH running AS (
-        SELECT w.queue_partition_key, count(*) AS running_count
-        FROM lockstep.workflow_status AS w
-        WHERE w.status = 'PENDING'
-            AND w.queue_name = p_queue_name
-        GROUP BY w.queue_partition_key
-    ),
-
-    ready AS (
-        SELECT
-            w.ctid AS row_id, w.priority, w.available_at, w.queue_partition_key,
-            row_number() OVER (
-                PARTITION BY w.queue_partition_key
-                ORDER BY w.priority, w.available_at
-            ) AS place_in_partition
-        FROM lockstep.workflow_status AS w
-        WHERE w.queue_name = p_queue_name
-            AND w.status = 'ENQUEUED'
-            AND w.workflow_name = ANY (p_workflow_names)
-            AND (w.app_version IS NULL OR w.app_version = p_app_version)
-    ),
-
-    allowed AS (
-        SELECT r.row_id, r.priority, r.available_at
-        FROM ready AS r
-        LEFT JOIN running AS u ON u.queue_partition_key IS NOT DISTINCT FROM r.queue_partition_key
-        WHERE r.place_in_partition + coalesce(u.running_count, 0) <= r_queue.partition_concurrency
-        ORDER BY r.priority, r.available_at
-        LIMIT v_room
-    )
-
-    SELECT coalesce(array_agg(a.row_id), ARRAY[]::tid[])
-    INTO v_candidates
-    FROM allowed AS a;
+    v_candidates := ARRAY(
+        SELECT h.row_id
+        FROM (
+            SELECT w.ctid AS row_id, w.queue_partition_key, w.workflow_name, w.app_version
+            FROM lockstep.workflow_status AS w
+            WHERE w.queue_name = p_queue_name
+                AND w.status = 'ENQUEUED'
+            ORDER BY w.priority, w.available_at
+            LIMIT 1000
+        ) AS h
+        WHERE h.queue_partition_key IS NULL
+            AND h.workflow_name = ANY (p_executor.workflow_names)
+            AND (h.app_version IS NULL OR h.app_version = p_executor.app_version)
+            AND h.row_id <> ALL (p_taken)
+        LIMIT p_max_count
+    );
 
     RETURN ARRAY(
         SELECT w.ctid
@@ -6286,8 +6930,209 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION lockstep._ready_in_limited_queue(text, text[], text, int) IS
-    'Locks the workflows of a limited queue that may start now.';
+COMMENT ON FUNCTION lockstep._ready_in_partition(text, text, lockstep.executor, int, tid[]) IS
+    'Locks the first workflows of one partition, beside those that are taken already.';
+
+-- sql/70_queue/ready_in_partitions.sql
+
+-- Locks the workflows of a queue with limits per partition that may start now.
+--
+-- The partitions take turns: one workflow of each that has work and room, from behind
+-- the one that had the last turn on, and, if all have had theirs, two of each, four and
+-- so on. So a partition with one workflow waits for one round, however many wait in
+-- others. Priority counts within a partition. Workflows without a key are one too.
+--
+-- Cost: a look into an index for each partition with work that is passed, at most a
+-- thousand in vain in a call; the next call goes on behind them.
+--
+-- The caller holds the queue row. Locks workflow rows, skipping locked ones.
+CREATE FUNCTION lockstep._ready_in_partitions(
+    p_queue lockstep.queue,
+    p_executor lockstep.executor,
+    p_max_count int,
+    p_now timestamptz,
+    OUT ready tid[],
+    OUT look_again_in double precision
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+-- the order of partitions is to be read from their index and nowhere else
+SET enable_sort = off
+AS $$
+DECLARE
+    v_start constant text := coalesce(p_queue.partition_cursor, '');
+    v_last_depth constant int := p_max_count + 1000;
+    v_running jsonb;
+    v_keys text[];
+    v_rooms int[];
+    v_counts int[];
+    v_open int[];
+    v_still_open int[];
+    v_portion int := 1;
+    v_room int;
+    v_place int;
+    v_taken tid[];
+BEGIN
+    v_running := (
+        SELECT coalesce(jsonb_object_agg(r.partition_key, r.running_count), '{}')
+        FROM (
+            SELECT coalesce(w.queue_partition_key, '') AS partition_key, count(*) AS running_count
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.queue_name = p_queue.queue_name
+            GROUP BY 1
+        ) AS r
+    );
+
+    -- The first round. The partitions follow each other as in a ring, where '' stands for the
+    -- workflows without a key. Where the ring is cut short, a row without a workflow names the
+    -- partition behind which the next call goes on.
+    WITH RECURSIVE ring AS (
+        SELECT v_start AS partition_key, NULL AS previous_key, 0 AS depth, false AS is_second_lap
+        UNION ALL
+        SELECT n.partition_key, r.partition_key, r.depth + 1, n.is_second_lap
+        FROM ring AS r
+        CROSS JOIN LATERAL (
+            SELECT
+                r.is_second_lap OR (r.partition_key = '' AND r.depth > 0) AS is_second_lap,
+                coalesce((
+                    SELECT w.queue_partition_key
+                    FROM lockstep.workflow_status AS w
+                    WHERE w.queue_name = p_queue.queue_name
+                        AND w.queue_partition_key > r.partition_key
+                        AND w.status = 'ENQUEUED'
+                    ORDER BY w.queue_partition_key
+                    LIMIT 1
+                ), '') AS partition_key
+        ) AS n
+        WHERE r.depth < v_last_depth
+            AND NOT (n.is_second_lap AND (n.partition_key = '' OR n.partition_key > v_start))
+    ),
+
+    turn AS (
+        SELECT
+            r.depth, head.row_id,
+            CASE WHEN r.depth = v_last_depth THEN r.previous_key ELSE r.partition_key END AS partition_key,
+            CASE WHEN r.depth < v_last_depth THEN room.room - (head.row_id IS NOT NULL)::int END AS room
+        FROM ring AS r
+        CROSS JOIN LATERAL (
+            SELECT least(
+                p_queue.partition_concurrency - coalesce((v_running ->> r.partition_key)::int, 0),
+                CASE
+                    WHEN p_queue.partition_rate_limit IS NOT NULL
+                        THEN (lockstep._rate_room(
+                            p_queue.queue_name, true, r.partition_key, p_queue.partition_rate_limit,
+                            p_queue.partition_rate_period, p_now
+                        )).room
+                END
+            ) AS room
+        ) AS room
+        CROSS JOIN LATERAL (
+            SELECT one.row_id
+            FROM (
+                SELECT w.ctid AS row_id
+                FROM lockstep.workflow_status AS w
+                WHERE room.room > 0
+                    AND r.depth < v_last_depth
+                    AND w.queue_name = p_queue.queue_name
+                    -- not "=": this order only the index by partitions has
+                    AND w.queue_partition_key BETWEEN r.partition_key AND r.partition_key
+                    AND w.status = 'ENQUEUED'
+                    AND w.workflow_name = ANY (p_executor.workflow_names)
+                    AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+                ORDER BY w.queue_partition_key, w.priority, w.available_at
+                LIMIT 1
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) AS one
+            UNION ALL
+            SELECT keyless.row_id
+            FROM unnest(
+                CASE
+                    WHEN room.room > 0 AND r.partition_key = '' AND r.depth < v_last_depth
+                        THEN lockstep._ready_in_partition(p_queue.queue_name, NULL, p_executor, 1, '{}')
+                END
+            ) AS keyless (row_id)
+            UNION ALL
+            SELECT NULL
+            WHERE r.depth = v_last_depth
+        ) AS head
+        WHERE r.depth > 0
+        LIMIT p_max_count
+    )
+
+    SELECT
+        coalesce(array_agg(t.row_id) FILTER (WHERE t.row_id IS NOT NULL), '{}'),
+        array_agg(t.partition_key ORDER BY t.depth), array_agg(t.room ORDER BY t.depth),
+        array_agg((t.row_id IS NOT NULL)::int ORDER BY t.depth)
+    INTO ready, v_keys, v_rooms, v_counts
+    FROM turn AS t;
+
+    IF v_keys IS NOT NULL THEN
+        UPDATE lockstep.queue AS q
+        SET partition_cursor = v_keys[cardinality(v_keys)]
+        WHERE q.queue_name = p_queue.queue_name
+            AND q.partition_cursor IS DISTINCT FROM v_keys[cardinality(v_keys)];
+    END IF;
+
+    v_open := ARRAY(
+        SELECT p.place
+        FROM unnest(v_keys, v_rooms) WITH ORDINALITY AS p (partition_key, room, place)
+        WHERE p.room > 0
+        ORDER BY p.place
+    );
+    WHILE cardinality(ready) < p_max_count AND cardinality(v_open) > 0 LOOP
+        v_portion := v_portion * 2;
+        v_still_open := ARRAY[]::int[];
+        FOREACH v_place IN ARRAY v_open LOOP
+            v_room := least(v_portion, v_rooms[v_place], p_max_count - cardinality(ready));
+            CONTINUE WHEN v_room <= 0;
+
+            v_taken := lockstep._ready_in_partition(
+                p_queue.queue_name, nullif(v_keys[v_place], ''), p_executor, v_room, ready
+            );
+            ready := ready || v_taken;
+            v_counts[v_place] := v_counts[v_place] + cardinality(v_taken);
+            v_rooms[v_place] := v_rooms[v_place] - cardinality(v_taken);
+            IF cardinality(v_taken) = v_room THEN
+                v_still_open := v_still_open || v_place;
+            END IF;
+        END LOOP;
+        v_open := v_still_open;
+    END LOOP;
+
+    IF p_queue.partition_rate_limit IS NOT NULL THEN
+        PERFORM lockstep._log_starts(
+            p_queue.queue_name, true, v_keys, v_counts, p_queue.partition_rate_period, p_now
+        );
+    END IF;
+
+    IF cardinality(ready) < p_max_count THEN
+        look_again_in := CASE
+            WHEN cardinality(v_keys) > 0 AND v_rooms[cardinality(v_keys)] IS NULL THEN 0.01  -- cut short
+            ELSE lockstep._next_partition_in(p_queue, p_now)
+        END;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._ready_in_partitions(lockstep.queue, lockstep.executor, int, timestamptz) IS
+    'Locks the workflows of a queue with limits per partition that may start now.';
+
+-- sql/70_queue/refuse_unknown_queue.sql
+
+-- Raises the error for a queue that has no row.
+CREATE FUNCTION lockstep._refuse_unknown_queue(p_queue_name text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'queue "%" has no limits and is not paused', p_queue_name
+        USING ERRCODE = 'no_data_found',
+              HINT = 'Check the name; create_queue() gives a queue limits.';
+END
+$$;
+COMMENT ON FUNCTION lockstep._refuse_unknown_queue(text) IS
+    'Raises the error for a queue that has no row.';
 
 -- sql/70_queue/ring_for_free_places.sql
 
@@ -6344,9 +7189,7 @@ BEGIN
     WHERE q.queue_name = unpause_queue.queue_name;
 
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'queue "%" has no limits and is not paused', unpause_queue.queue_name
-            USING ERRCODE = 'no_data_found',
-                  HINT = 'Check the name; a queue without a row is never paused.';
+        PERFORM lockstep._refuse_unknown_queue(unpause_queue.queue_name);
     END IF;
 
     PERFORM lockstep._ring_doorbell(ARRAY[unpause_queue.queue_name]);
@@ -6354,6 +7197,54 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.unpause_queue(text) IS
     'Lets workers claim out of a paused queue again.';
+
+-- sql/70_queue/write_queue.sql
+
+-- Writes the limits of a queue that create_queue() or alter_queue() was given.
+--
+-- Locks the queue row, as every claim from a limited queue does, so it waits for claims
+-- under way. Wakes idle workers: what a lower limit kept back may start now.
+CREATE FUNCTION lockstep._write_queue(p_queue lockstep.queue)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_problem constant text[] := lockstep._queue_problem(p_queue);
+BEGIN
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    INSERT INTO lockstep.queue AS q (
+        queue_name, concurrency, worker_concurrency, rate_limit, rate_period,
+        partition_concurrency, partition_rate_limit, partition_rate_period
+    )
+    VALUES (
+        p_queue.queue_name, p_queue.concurrency, p_queue.worker_concurrency,
+        p_queue.rate_limit, p_queue.rate_period, p_queue.partition_concurrency,
+        p_queue.partition_rate_limit, p_queue.partition_rate_period
+    )
+    ON CONFLICT (queue_name) DO UPDATE
+    SET
+        concurrency = excluded.concurrency,
+        worker_concurrency = excluded.worker_concurrency,
+        rate_limit = excluded.rate_limit,
+        rate_period = excluded.rate_period,
+        partition_concurrency = excluded.partition_concurrency,
+        partition_rate_limit = excluded.partition_rate_limit,
+        partition_rate_period = excluded.partition_rate_period;
+
+    DELETE FROM lockstep.queue_start AS s
+    WHERE s.queue_name = p_queue.queue_name
+        AND CASE WHEN s.is_partition THEN p_queue.partition_rate_limit ELSE p_queue.rate_limit END IS NULL;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[p_queue.queue_name]);
+END
+$$;
+COMMENT ON FUNCTION lockstep._write_queue(lockstep.queue) IS
+    'Writes the limits of a queue that create_queue() or alter_queue() was given.';
 
 -- sql/75_worker/advance_workflows.sql
 
@@ -6368,8 +7259,10 @@ COMMENT ON FUNCTION lockstep.unpause_queue(text) IS
 -- with "lost" (workflow ids), "now", the database's time in seconds since 1970, and,
 -- if any, "timers", "streams", "children", "messages", "receives", "awaits" and
 -- "suspensions" as those functions return them, and "claimed", with "claim_seconds",
--- what the claim took. What users wrote (inputs, headers, outputs, errors, messages)
--- comes as JSON texts inside the JSON, as _recorded_steps() explains.
+-- what the claim took, and "claim_again_in", the seconds after which another may bring
+-- more, if a rate limit or another claim kept this one back. What users wrote (inputs,
+-- headers, outputs, errors, messages) comes as JSON texts inside the JSON, as
+-- _recorded_steps() explains.
 --
 -- One call for everything that many workflows wait for, because the commit is
 -- the cost and not the row. Lock order: that of the parts, in the order below, where
@@ -6400,7 +7293,7 @@ DECLARE
     v_awaits json;
     v_suspensions json;
     v_claimed json;
-    v_reports_places constant boolean := advance_workflows.low_water IS NOT NULL;
+    v_claim_again_in double precision;
     v_claim_began timestamptz;
     v_claim_seconds double precision;
 BEGIN
@@ -6484,18 +7377,11 @@ BEGIN
 
     IF advance_workflows.claim_count > 0 THEN
         v_claim_began := clock_timestamp();
-        SELECT json_agg(
-            json_build_object(
-                'workflow_id', c.workflow_id, 'workflow_name', c.workflow_name,
-                'queue_name', c.queue_name, 'inputs', c.inputs::text, 'headers', c.headers::text,
-                'attempt', c.attempt, 'steps', c.steps, 'deadline_in', c.deadline_in,
-                'priority', CASE WHEN v_reports_places THEN c.priority END,
-                'available_at', CASE WHEN v_reports_places THEN c.available_at END
-            )
-        )
-        INTO v_claimed
-        FROM lockstep.claim_workflows(
-            advance_workflows.executor_id, advance_workflows.claim_count, advance_workflows.low_water
+        SELECT c.claimed, c.look_again_in
+        INTO v_claimed, v_claim_again_in
+        FROM lockstep._claim(
+            advance_workflows.executor_id, advance_workflows.claim_count, advance_workflows.low_water,
+            advance_workflows.low_water IS NOT NULL
         ) AS c;
         v_claim_seconds := extract(EPOCH FROM clock_timestamp() - v_claim_began)::double precision;
     END IF;
@@ -6504,7 +7390,7 @@ BEGIN
         'lost', v_lost, 'now', extract(EPOCH FROM clock_timestamp()), 'timers', v_timers,
         'streams', v_streams, 'children', v_children, 'messages', v_messages, 'receives', v_receives,
         'awaits', v_awaits, 'suspensions', v_suspensions,
-        'claimed', v_claimed, 'claim_seconds', v_claim_seconds
+        'claimed', v_claimed, 'claim_seconds', v_claim_seconds, 'claim_again_in', v_claim_again_in
     );
 END
 $$;
@@ -6674,7 +7560,10 @@ BEGIN ATOMIC
             ('admin', 'move_workflows'),
             ('admin', 'fast_forward'),
             ('admin', 'purge_workflows'),
+            ('admin', 'list_queues'),
             ('admin', 'create_queue'),
+            ('admin', 'alter_queue'),
+            ('admin', 'drop_queue'),
             ('admin', 'pause_queue'),
             ('admin', 'unpause_queue'),
             ('admin', 'grant_usage')
@@ -6757,4 +7646,5 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_events', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_streams', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.waiter', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.queue_start', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.executor', '');

@@ -7,4 +7,5 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_events', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.workflow_streams', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.waiter', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.queue_start', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.executor', '');

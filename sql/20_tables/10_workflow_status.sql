@@ -86,6 +86,11 @@ CREATE INDEX workflow_status_claim_idx
 ON lockstep.workflow_status (queue_name, priority, available_at)
 WHERE status = 'ENQUEUED';
 
+-- a claim from a queue with limits per partition takes the partitions in turn
+CREATE INDEX workflow_status_partition_idx
+ON lockstep.workflow_status (queue_name, queue_partition_key, priority, available_at)
+WHERE queue_partition_key IS NOT NULL AND status = 'ENQUEUED';
+
 -- recover_workflows() finds what a dead executor held; queue limits count what runs
 CREATE INDEX workflow_status_executor_idx
 ON lockstep.workflow_status (executor_id)
@@ -157,7 +162,7 @@ COMMENT ON COLUMN lockstep.workflow_status.priority IS
 COMMENT ON COLUMN lockstep.workflow_status.deduplication_id IS
     'At most one unfinished workflow per queue has a given one.';
 COMMENT ON COLUMN lockstep.workflow_status.queue_partition_key IS
-    'Partition of the queue whose own concurrency limit counts the workflow.';
+    'Partition of the queue whose own limits count the workflow.';
 COMMENT ON COLUMN lockstep.workflow_status.app_version IS
     'If set, only workers of this application version take the workflow.';
 COMMENT ON COLUMN lockstep.workflow_status.executor_id IS

@@ -1,49 +1,41 @@
--- Creates a queue with limits, or changes the limits of one that exists.
+-- Creates a queue with limits, or replaces the limits of one that exists.
 --
--- concurrency limits the workflows that run at once, partition_concurrency
--- those with one queue_partition_key; NULL is no limit. A queue needs no row to
--- be used: without one it is unlimited. Workers heed a change at their next
--- claim. Locks the queue row, as every claim from a limited queue does.
+-- A queue needs no row to be used: without one it is unlimited. What is left out is no
+-- limit; alter_queue() changes some and leaves the others. A paused queue stays paused.
+--
+-- concurrency: workflows that run at once, over all workers; worker_concurrency: in one
+-- worker; rate_limit and rate_period: executions that begin in any window of that
+-- length; the partition limits: the same for the workflows of one queue_partition_key.
+-- Limits hold from the claims that begin after the commit; what runs goes on.
+--
+-- Lock order: as _write_queue().
 CREATE OR REPLACE FUNCTION lockstep.create_queue(
     queue_name text,
     concurrency int DEFAULT NULL,
-    partition_concurrency int DEFAULT NULL
+    worker_concurrency int DEFAULT NULL,
+    rate_limit int DEFAULT NULL,
+    rate_period interval DEFAULT NULL,
+    partition_concurrency int DEFAULT NULL,
+    partition_rate_limit int DEFAULT NULL,
+    partition_rate_period interval DEFAULT NULL
 )
 RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-#variable_conflict use_column
-DECLARE
-    v_problem text[];
 BEGIN
-    IF create_queue.queue_name IS NULL
-        OR btrim(create_queue.queue_name) = '' OR length(create_queue.queue_name) > 512
-    THEN
-        v_problem := lockstep._name_problem('queue_name', create_queue.queue_name);
-    ELSIF least(create_queue.concurrency, create_queue.partition_concurrency) < 1 THEN
-        v_problem := ARRAY[
-            'concurrency and partition_concurrency must be 1 or greater',
-            format(
-                'They are %s and %s.', coalesce(create_queue.concurrency::text, 'null'),
-                coalesce(create_queue.partition_concurrency::text, 'null')
-            ),
-            'Leave a limit out for none; pause_queue() stops a queue.'
-        ];
-    END IF;
-    IF v_problem IS NOT NULL THEN
-        RAISE EXCEPTION '%', v_problem[1]
-            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
-    END IF;
-
-    INSERT INTO lockstep.queue (queue_name, concurrency, partition_concurrency)
-    VALUES (create_queue.queue_name, create_queue.concurrency, create_queue.partition_concurrency)
-    ON CONFLICT (queue_name) DO UPDATE
-    SET concurrency = excluded.concurrency, partition_concurrency = excluded.partition_concurrency;
-
-    PERFORM lockstep._ring_doorbell(ARRAY[create_queue.queue_name]);
+    PERFORM lockstep._write_queue(jsonb_populate_record(NULL::lockstep.queue, jsonb_build_object(
+        'queue_name', create_queue.queue_name,
+        'concurrency', create_queue.concurrency,
+        'worker_concurrency', create_queue.worker_concurrency,
+        'rate_limit', create_queue.rate_limit,
+        'rate_period', create_queue.rate_period,
+        'partition_concurrency', create_queue.partition_concurrency,
+        'partition_rate_limit', create_queue.partition_rate_limit,
+        'partition_rate_period', create_queue.partition_rate_period
+    )));
 END
 $$;
-COMMENT ON FUNCTION lockstep.create_queue(text, int, int) IS
-    'Creates a queue with limits, or changes the limits of one that exists.';
+COMMENT ON FUNCTION lockstep.create_queue(text, int, int, int, interval, int, int, interval) IS
+    'Creates a queue with limits, or replaces the limits of one that exists.';

@@ -11,9 +11,7 @@ BEGIN
     WHERE q.queue_name = unpause_queue.queue_name;
 
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'queue "%" has no limits and is not paused', unpause_queue.queue_name
-            USING ERRCODE = 'no_data_found',
-                  HINT = 'Check the name; a queue without a row is never paused.';
+        PERFORM lockstep._refuse_unknown_queue(unpause_queue.queue_name);
     END IF;
 
     PERFORM lockstep._ring_doorbell(ARRAY[unpause_queue.queue_name]);

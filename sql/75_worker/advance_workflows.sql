@@ -9,8 +9,10 @@
 -- with "lost" (workflow ids), "now", the database's time in seconds since 1970, and,
 -- if any, "timers", "streams", "children", "messages", "receives", "awaits" and
 -- "suspensions" as those functions return them, and "claimed", with "claim_seconds",
--- what the claim took. What users wrote (inputs, headers, outputs, errors, messages)
--- comes as JSON texts inside the JSON, as _recorded_steps() explains.
+-- what the claim took, and "claim_again_in", the seconds after which another may bring
+-- more, if a rate limit or another claim kept this one back. What users wrote (inputs,
+-- headers, outputs, errors, messages) comes as JSON texts inside the JSON, as
+-- _recorded_steps() explains.
 --
 -- One call for everything that many workflows wait for, because the commit is
 -- the cost and not the row. Lock order: that of the parts, in the order below, where
@@ -41,7 +43,7 @@ DECLARE
     v_awaits json;
     v_suspensions json;
     v_claimed json;
-    v_reports_places constant boolean := advance_workflows.low_water IS NOT NULL;
+    v_claim_again_in double precision;
     v_claim_began timestamptz;
     v_claim_seconds double precision;
 BEGIN
@@ -125,18 +127,11 @@ BEGIN
 
     IF advance_workflows.claim_count > 0 THEN
         v_claim_began := clock_timestamp();
-        SELECT json_agg(
-            json_build_object(
-                'workflow_id', c.workflow_id, 'workflow_name', c.workflow_name,
-                'queue_name', c.queue_name, 'inputs', c.inputs::text, 'headers', c.headers::text,
-                'attempt', c.attempt, 'steps', c.steps, 'deadline_in', c.deadline_in,
-                'priority', CASE WHEN v_reports_places THEN c.priority END,
-                'available_at', CASE WHEN v_reports_places THEN c.available_at END
-            )
-        )
-        INTO v_claimed
-        FROM lockstep.claim_workflows(
-            advance_workflows.executor_id, advance_workflows.claim_count, advance_workflows.low_water
+        SELECT c.claimed, c.look_again_in
+        INTO v_claimed, v_claim_again_in
+        FROM lockstep._claim(
+            advance_workflows.executor_id, advance_workflows.claim_count, advance_workflows.low_water,
+            advance_workflows.low_water IS NOT NULL
         ) AS c;
         v_claim_seconds := extract(EPOCH FROM clock_timestamp() - v_claim_began)::double precision;
     END IF;
@@ -145,7 +140,7 @@ BEGIN
         'lost', v_lost, 'now', extract(EPOCH FROM clock_timestamp()), 'timers', v_timers,
         'streams', v_streams, 'children', v_children, 'messages', v_messages, 'receives', v_receives,
         'awaits', v_awaits, 'suspensions', v_suspensions,
-        'claimed', v_claimed, 'claim_seconds', v_claim_seconds
+        'claimed', v_claimed, 'claim_seconds', v_claim_seconds, 'claim_again_in', v_claim_again_in
     );
 END
 $$;

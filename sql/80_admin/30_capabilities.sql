@@ -58,7 +58,10 @@ BEGIN ATOMIC
             ('admin', 'move_workflows'),
             ('admin', 'fast_forward'),
             ('admin', 'purge_workflows'),
+            ('admin', 'list_queues'),
             ('admin', 'create_queue'),
+            ('admin', 'alter_queue'),
+            ('admin', 'drop_queue'),
             ('admin', 'pause_queue'),
             ('admin', 'unpause_queue'),
             ('admin', 'grant_usage')

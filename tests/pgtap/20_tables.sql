@@ -24,6 +24,10 @@ VALUES
     )),
     ('waiter', jsonb_build_object('awaited_id', 'w', 'awaited_what', '', 'is_client', false, 'waiter', 'v')),
     ('queue', jsonb_build_object('queue_name', 'q', 'is_paused', false, 'created_at', now())),
+    ('queue_start', jsonb_build_object(
+        'queue_name', 'q', 'is_partition', true, 'partition_key', 'a', 'started_at', now(),
+        'count_before', 0, 'count_after', 1
+    )),
     ('executor', jsonb_build_object(
         'executor_id', 'e', 'queues', '["q"]'::jsonb, 'workflow_names', '[]'::jsonb, 'lease_duration', '30 s',
         'pins_version', false, 'is_idle', false, 'registered_at', now(), 'expires_at', now()
@@ -138,6 +142,12 @@ VALUES
     ('workflow_events', 'key_has_a_length', '{"key": ""}'),
     ('workflow_events', 'key_has_a_length', jsonb_build_object('key', repeat('x', 513))),
     ('queue', 'name_has_a_length', '{"queue_name": ""}'),
+    ('queue', 'limits_are_positive', '{"worker_concurrency": 0}'),
+    ('queue', 'rate_limit_has_a_period', '{"rate_limit": 1}'),
+    ('queue', 'rate_limit_has_a_period', '{"partition_rate_period": "1 s"}'),
+    ('queue', 'rate_periods_are_positive', '{"rate_limit": 1, "rate_period": "0 s"}'),
+    ('queue_start', 'key_only_of_partition', '{"is_partition": false, "partition_key": "a"}'),
+    ('queue_start', 'count_grows', '{"count_after": 0}'),
     ('queue', 'limits_are_positive', '{"concurrency": 0}'),
     ('queue', 'limits_are_positive', '{"partition_concurrency": 0}'),
     ('queue', 'limits_are_positive', '{"concurrency": 1, "partition_concurrency": -1}'),

@@ -28,8 +28,19 @@ VALUES
     ($$create_queue(repeat('x', 513))$$, '22023', 'queue_name'),
     ($$create_queue('q', concurrency => 0)$$, '22023', 'concurrency'),
     ($$create_queue('q', concurrency => -1)$$, '22023', 'concurrency'),
+    ($$create_queue('q', 1, 0)$$, '22023', 'worker_concurrency'),
     ($$create_queue('q', partition_concurrency => 0)$$, '22023', 'partition_concurrency'),
-    ($$create_queue('q', 1, 0)$$, '22023', 'partition_concurrency'),
+    ($$create_queue('q', rate_limit => 0, rate_period => '1 s')$$, '22023', 'rate_limit'),
+    ($$create_queue('q', rate_limit => 1)$$, '22023', 'rate_limit and rate_period'),
+    ($$create_queue('q', rate_period => '1 s')$$, '22023', 'rate_limit and rate_period'),
+    ($$create_queue('q', rate_limit => 1, rate_period => '0 s')$$, '22023', 'rate_period'),
+    ($$create_queue('q', rate_limit => 1, rate_period => '-1 s')$$, '22023', 'rate_period'),
+    ($$create_queue('q', rate_limit => 1, rate_period => '1001 years')$$, '22023', 'rate_period'),
+    ($$create_queue('q', partition_rate_limit => 1)$$, '22023', 'partition_rate_limit and partition_rate_period'),
+    ($$create_queue('q', partition_rate_limit => 1, partition_rate_period => '0')$$, '22023', 'partition_rate_period'),
+    ($$alter_queue('nowhere', concurrency => 1)$$, 'P0002', 'queue "nowhere"'),
+    ($$alter_queue(NULL, concurrency => 1)$$, 'P0002', 'queue'),
+    ($$drop_queue('nowhere')$$, 'P0002', 'queue "nowhere"'),
     ($$pause_queue(NULL)$$, '22023', 'queue_name'),
     ($$pause_queue(' ')$$, '22023', 'queue_name'),
     ($$pause_queue(repeat('x', 513))$$, '22023', 'queue_name'),
@@ -95,36 +106,114 @@ SELECT results_eq(
     $$SELECT * FROM pg_temp.claimed('alice')$$, $$VALUES ('l8'), ('l9')$$, 'a queue without limits gives everything'
 );
 
--- a limit per partition
+-- a limit per worker
 
-SELECT lockstep.create_queue('tenants', concurrency => 4, partition_concurrency => 2);
-INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, queue_partition_key, priority)
+SELECT lockstep.create_queue('limited', worker_concurrency => 2);
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, priority)
+SELECT 'k' || g.n, 'greet', 'limited', g.n
+FROM generate_series(1, 9) AS g (n);
+SELECT lockstep.release_workflows('alice');
+SELECT lockstep.release_workflows('bob');
+DELETE FROM lockstep.workflow_status AS w WHERE w.workflow_id NOT LIKE 'k%';
+SELECT results_eq(
+    $$SELECT * FROM pg_temp.claimed('alice')$$, $$VALUES ('k1'), ('k2')$$, 'a worker gets what it may run at once'
+);
+SELECT is_empty($$SELECT * FROM pg_temp.claimed('alice')$$, 'a worker at its limit gets nothing');
+SELECT results_eq(
+    $$SELECT * FROM pg_temp.claimed('bob')$$, $$VALUES ('k3'), ('k4')$$, 'another worker has a limit of its own'
+);
+SELECT pg_temp.finish_workflow('bob', 'k3');
+SELECT is_empty($$SELECT * FROM pg_temp.claimed('alice')$$, 'a place in one worker is none in another');
+SELECT results_eq($$SELECT * FROM pg_temp.claimed('bob')$$, $$VALUES ('k5')$$, 'a worker gets its own places again');
+SELECT lockstep.create_queue('limited', concurrency => 5, worker_concurrency => 4);
+SELECT results_eq(
+    $$SELECT * FROM pg_temp.claimed('alice')$$, $$VALUES ('k6')$$, 'the limit of the queue holds beside that of the worker'
+);
+
+-- changing some limits
+
+SELECT lockstep.create_queue('changed', concurrency => 5, rate_limit => 3, rate_period => '1 min');
+CREATE FUNCTION pg_temp.limits()
+RETURNS text
+LANGUAGE sql
+AS $$
+    SELECT concat_ws(
+        ' ', q.concurrency, q.worker_concurrency, q.rate_limit, q.rate_period, q.partition_concurrency,
+        q.partition_rate_limit, q.partition_rate_period
+    )
+    FROM lockstep.queue AS q
+    WHERE q.queue_name = 'changed'
+$$;
+SELECT lockstep.alter_queue('changed', worker_concurrency => 2);
+SELECT is(pg_temp.limits(), '5 2 3 00:01:00', 'a limit is set and the others stay');
+SELECT lockstep.alter_queue('changed', rate_period => '2 min');
+SELECT is(pg_temp.limits(), '5 2 3 00:02:00', 'a period can change alone');
+SELECT lockstep.alter_queue('changed', reset => '{rate_limit,concurrency}');
+SELECT is(pg_temp.limits(), '2', 'limits are removed, a rate with its period');
+SELECT lockstep.alter_queue('changed', partition_rate_limit => 4, partition_rate_period => '5 s');
+SELECT is(pg_temp.limits(), '2 4 00:00:05', 'a rate can be set later');
+SELECT lockstep.alter_queue('changed');
+SELECT is(pg_temp.limits(), '2 4 00:00:05', 'a call that says nothing changes nothing');
+
+CREATE TEMPORARY TABLE refused_change (call text, thing text);
+INSERT INTO refused_change
 VALUES
-    ('a1', 'greet', 'tenants', 'a', 1), ('a2', 'greet', 'tenants', 'a', 2), ('a3', 'greet', 'tenants', 'a', 3),
-    ('b1', 'greet', 'tenants', 'b', 4), ('none1', 'greet', 'tenants', NULL, 5), ('none2', 'greet', 'tenants', NULL, 6),
-    ('none3', 'greet', 'tenants', NULL, 6), ('c1', 'greet', 'tenants', 'c', 7);
-SELECT results_eq(
-    $$SELECT * FROM pg_temp.claimed('alice', 1)$$, $$VALUES ('a1')$$, 'a partition below its limit gives its first'
-);
-SELECT results_eq(
-    $$SELECT * FROM pg_temp.claimed('bob')$$, $$VALUES ('a2'), ('b1'), ('none1')$$,
-    'a partition at its limit lets the next one pass, up to the limit of the queue'
-);
-SELECT pg_temp.finish_workflow('bob', 'b1');
-SELECT results_eq(
-    $$SELECT * FROM pg_temp.claimed('alice')$$, $$VALUES ('none2')$$,
-    'workflows without a key are a partition too'
-);
-SELECT pg_temp.finish_workflow('alice', 'a1');
-SELECT results_eq(
-    $$SELECT * FROM pg_temp.claimed('alice')$$, $$VALUES ('a3')$$,
-    'a finished workflow makes room in its partition'
-);
-SELECT lockstep.create_queue('tenants', partition_concurrency => 1);
-SELECT results_eq(
-    $$SELECT * FROM pg_temp.claimed('alice')$$, $$VALUES ('c1')$$,
-    'a partition limit works without a queue limit, also for workflows without a key'
-);
+    ($$alter_queue('changed', concurrency => 0)$$, 'concurrency'),
+    ($$alter_queue('changed', rate_limit => 1)$$, 'rate_limit and rate_period'),
+    ($$alter_queue('changed', reset => '{speed}')$$, '"speed"'),
+    ($$alter_queue('changed', reset => '{NULL}')$$, '"null"'),
+    ($$alter_queue('changed', reset => '{rate_period}')$$, '"rate_period"'),
+    ($$alter_queue('changed', concurrency => 1, reset => '{concurrency}')$$, '"concurrency"');
+SELECT throws_ok('SELECT lockstep.' || r.call, '22023', NULL, format('%s is refused', r.call))
+FROM refused_change AS r;
+SELECT throws_like(
+    'SELECT lockstep.' || r.call, '%' || r.thing || '%', format('the error for %s names %s', r.call, r.thing)
+)
+FROM refused_change AS r;
+SELECT isnt(
+    coalesce(pg_temp.hint_of('SELECT lockstep.' || r.call), ''), '', format('the error for %s has a hint', r.call)
+)
+FROM refused_change AS r;
+SELECT is(pg_temp.limits(), '2 4 00:00:05', 'a refused change changes nothing');
+
+-- dropping
+
+SELECT lives_ok($$SELECT lockstep.drop_queue('changed')$$, 'a queue with nothing in it is dropped');
+SELECT is_empty($$SELECT FROM lockstep.queue AS q WHERE q.queue_name = 'changed'$$, 'a dropped queue has no row');
+SELECT lockstep.create_queue('changed', concurrency => 1);
+CREATE FUNCTION pg_temp.code_of(p_statement text)
+RETURNS text
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    EXECUTE p_statement;
+    RETURN 'none';
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE;
+END
+$$;
+CREATE FUNCTION pg_temp.put_into_changed(p_status text)
+RETURNS void
+LANGUAGE sql
+AS $$
+    DELETE FROM lockstep.workflow_status AS w WHERE w.queue_name = 'changed';
+    INSERT INTO lockstep.workflow_status (
+        workflow_id, workflow_name, queue_name, status, completed_at, executor_id, attempts, started_at, waiting_for
+    )
+    VALUES (
+        'c', 'greet', 'changed', p_status, CASE WHEN p_status = 'SUCCESS' THEN now() END,
+        CASE WHEN p_status = 'PENDING' THEN 'alice' END, 1, now(), CASE WHEN p_status = 'WAITING' THEN '{message:}'::text[] END
+    );
+$$;
+SELECT is(
+    concat(pg_temp.put_into_changed(s.status)) || pg_temp.code_of($$SELECT lockstep.drop_queue('changed')$$), '55000',
+    format('a queue with a workflow that is %s is not dropped', s.status)
+)
+FROM unnest(ARRAY['ENQUEUED', 'DELAYED', 'WAITING', 'PENDING']) AS s (status);
+SELECT lives_ok($$SELECT lockstep.drop_queue('changed', force => true)$$, 'unless it is told');
+SELECT lockstep.create_queue('changed', concurrency => 1);
+SELECT pg_temp.put_into_changed('SUCCESS');
+SELECT lives_ok($$SELECT lockstep.drop_queue('changed')$$, 'a finished workflow keeps no queue from being dropped');
 
 -- other conditions hold in a limited queue too
 
@@ -154,8 +243,8 @@ VALUES
     ('f1', 'greet', 'free', 1), ('f2', 'greet', 'free', 2),
     ('l1', 'greet', 'limited', 1), ('l2', 'greet', 'limited', 2);
 SELECT lockstep.create_queue('limited', concurrency => 1);
-SELECT pg_temp.claimed('alice', 1);
 SELECT lockstep.pause_queue('free');
+SELECT pg_temp.claimed('alice', 1);
 SELECT lockstep.pause_queue('limited');
 SELECT is_empty($$SELECT * FROM pg_temp.claimed('alice')$$, 'a paused queue gives nothing');
 SELECT lives_ok($$SELECT pg_temp.finish_workflow('alice', 'l1')$$, 'what runs when its queue is paused goes on');
@@ -173,6 +262,38 @@ SELECT bag_eq(
     'an unpaused queue heeds its limits as before'
 );
 SELECT lives_ok($$SELECT lockstep.unpause_queue('free')$$, 'a queue that is not paused can be unpaused');
+
+-- the list
+
+DELETE FROM lockstep.workflow_status;
+DELETE FROM lockstep.queue;
+SELECT lockstep.create_queue('limited', concurrency => 3);
+SELECT lockstep.pause_queue('paused');
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, status, executor_id, attempts, started_at, waiting_for)
+VALUES
+    ('1', 'greet', 'limited', 'ENQUEUED', NULL, 0, NULL, NULL),
+    ('2', 'greet', 'limited', 'ENQUEUED', NULL, 0, NULL, NULL),
+    ('3', 'greet', 'limited', 'PENDING', 'alice', 1, now(), NULL),
+    ('4', 'greet', 'unserved', 'DELAYED', NULL, 0, NULL, NULL),
+    ('5', 'greet', 'unserved', 'WAITING', NULL, 0, NULL, '{message:}');
+SELECT results_eq(
+    $$
+        SELECT
+            l.queue_name, l.is_paused, l.concurrency, l.enqueued_count, l.delayed_count, l.waiting_count,
+            l.pending_count, l.worker_count
+        FROM lockstep.list_queues() AS l
+        WHERE l.queue_name <> 'versions'
+    $$,
+    $$
+        VALUES
+            ('free', false, NULL::int, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 2::bigint),
+            ('limited', false, 3, 2, 0, 0, 1, 2),
+            ('paused', true, NULL, 0, 0, 0, 0, 0),
+            ('tenants', false, NULL, 0, 0, 0, 0, 2),
+            ('unserved', false, NULL, 0, 1, 1, 0, 0)
+    $$,
+    'queues with limits, with workers and with workflows are listed'
+);
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -15,7 +15,8 @@ SELECT is(
     lockstep.advance_workflows('alice')::jsonb - 'now',
     '{
         "lost": [], "timers": null, "streams": null, "children": null, "messages": null, "receives": null,
-        "awaits": null, "suspensions": null, "claimed": null, "claim_seconds": null
+        "awaits": null, "suspensions": null, "claimed": null, "claim_seconds": null,
+        "claim_again_in": null
     }'::jsonb,
     'a call without changes returns the empty answer'
 );
@@ -62,7 +63,7 @@ SELECT results_eq(
     'SELECT k.part FROM answer AS a CROSS JOIN jsonb_object_keys(a.answer) AS k (part) ORDER BY k.part',
     $$
     VALUES
-        ('awaits'), ('children'), ('claim_seconds'), ('claimed'), ('lost'), ('messages'), ('now'), ('receives'),
+        ('awaits'), ('children'), ('claim_again_in'), ('claim_seconds'), ('claimed'), ('lost'), ('messages'), ('now'), ('receives'),
         ('streams'), ('suspensions'), ('timers')
     $$,
     'the answer has its documented parts and no other'

@@ -107,8 +107,12 @@ class Claimer:
         self._is_hungry = False
         return min(free, self._worker.portion)
 
-    def came_back(self, asked: int, got: int) -> None:
-        """Take note of a claim's yield: after a full one look again at once."""
+    def came_back(self, asked: int, got: int, again_in: float | None = None) -> None:
+        """
+        Take note of a claim's yield: after a full one look again at once.
+
+        ``again_in`` seconds later a limit that kept something back will let it pass.
+        """
         self._claimed_at = time.monotonic()
         if got == asked:
             self._full_since = self._full_since or self._claimed_at
@@ -117,10 +121,13 @@ class Claimer:
             return
         self._full_since = None
         self._polls_in_vain = 0 if got else self._polls_in_vain + 1
+        pauses = [] if again_in is None else [again_in]
         if self._polls_in_vain < len(_QUICK_POLLS):
-            self._look_again_in(_QUICK_POLLS[self._polls_in_vain])
+            pauses.append(_QUICK_POLLS[self._polls_in_vain])
         elif not self._worker.listener.is_connected:
-            self._look_again_in(self._worker.poll_interval)
+            pauses.append(self._worker.poll_interval)
+        if pauses:
+            self._look_again_in(min(pauses))
         self._worker.pulse.wake()
 
     def ring(self) -> None:

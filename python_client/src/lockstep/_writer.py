@@ -242,7 +242,7 @@ class Writer:
         if claim_count:
             claimed = reply["claimed"] or ()
             self._worker.claimer.low_water.note(claim_count, claimed, reply["claim_seconds"])
-            self._worker.claimer.came_back(claim_count, len(claimed))
+            self._worker.claimer.came_back(claim_count, len(claimed), reply["claim_again_in"])
             for row in claimed:
                 self._worker.start(row)
                 if row["deadline_in"] is not None:

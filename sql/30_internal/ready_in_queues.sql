@@ -1,0 +1,57 @@
+-- Locks the first workflows of some queues without limits.
+--
+-- p_low_water as claim_workflows() describes it. Reads the claim index from its head, or
+-- the mark, and leaves it after n rows. Locks workflow rows, skipping locked ones.
+CREATE OR REPLACE FUNCTION lockstep._ready_in_queues(
+    p_queues text[],
+    p_executor lockstep.executor,
+    p_max_count int,
+    p_low_water jsonb
+)
+RETURNS tid[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY(
+        WITH mark AS (
+            SELECT m.queue_name, m.priority, m.available_at
+            FROM jsonb_to_recordset(p_low_water)
+                AS m (queue_name text, priority int, available_at timestamptz)
+        ),
+
+        stretch AS (
+            SELECT
+                q.queue_name, 0 AS from_priority, timestamptz '-infinity' AS from_time,
+                coalesce(m.priority - 1, 2147483647) AS to_priority
+            FROM unnest(p_queues) AS q (queue_name)
+            LEFT JOIN mark AS m ON m.queue_name = q.queue_name
+            WHERE m.priority IS DISTINCT FROM 0
+            UNION ALL
+            SELECT m.queue_name, m.priority, m.available_at, 2147483647
+            FROM mark AS m
+            WHERE m.queue_name = ANY (p_queues)
+        )
+
+        SELECT ready.row_id
+        FROM stretch AS s
+        CROSS JOIN LATERAL (
+            SELECT w.ctid AS row_id, w.priority, w.available_at
+            FROM lockstep.workflow_status AS w
+            WHERE w.queue_name = s.queue_name
+                AND (w.priority, w.available_at) >= (s.from_priority, s.from_time)
+                AND w.priority <= s.to_priority
+                AND w.status = 'ENQUEUED'
+                AND w.workflow_name = ANY (p_executor.workflow_names)
+                AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+            ORDER BY w.priority, w.available_at
+            LIMIT p_max_count
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS ready
+        ORDER BY ready.priority, ready.available_at
+        LIMIT p_max_count
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._ready_in_queues(text[], lockstep.executor, int, jsonb) IS
+    'Locks the first workflows of some queues without limits.';
