@@ -125,6 +125,14 @@ def _drains(results: Results) -> Iterator[Figure]:
         yield Figure(workflow, f"{what}, two workers per one", value, "x", 1.3)
 
 
+def _limits(results: Results) -> Iterator[Figure]:
+    unlimited, *limited = variants(results, "limits") or [""]
+    goals = {"concurrency 100": 0.5, "1,000 partitions": 0.5}
+    for variant in limited:
+        value = _relative(results, "limits", variant, unlimited, "ratio")
+        yield Figure("limits", f"no-op, {variant}, per {unlimited}", value, "x", goals.get(variant))
+
+
 def _quiet(results: Results) -> Iterator[Figure]:
     for percentile, goal in (("p50", 3), ("p99", 15)):
         value = median(results, "latency", "lockstep", f"{percentile}_ms", "notified")
@@ -210,7 +218,7 @@ def _grouped(text: str) -> str:
 
 
 GROUPS: tuple[Callable[[Results], Iterator[Figure]], ...] = (
-    *(_enqueue, _drains, _quiet, _cost, _large),
+    *(_enqueue, _drains, _limits, _quiet, _cost, _large),
 )
 
 

@@ -4,6 +4,7 @@ WORKLOADS = (
     "enqueue",
     "bulk_enqueue",
     "noop",
+    "limits",
     "steps",
     "steps_threads",
     "transactional",
