@@ -19,7 +19,9 @@ CREATE OR REPLACE FUNCTION lockstep._enqueue_problem(
     p_max_attempts int,
     p_app_version text,
     p_headers jsonb,
-    p_retries jsonb
+    p_retries jsonb,
+    p_debounce interval DEFAULT NULL,
+    p_debounce_max_delay interval DEFAULT NULL
 )
 RETURNS text[]
 LANGUAGE plpgsql
@@ -91,6 +93,29 @@ BEGIN
         v_message := 'deadline must be finite';
         v_detail := format('It is %s.', p_deadline);
         v_hint := 'Leave it out for no limit.';
+    ELSIF p_debounce IS NULL AND p_debounce_max_delay IS NOT NULL THEN
+        v_message := 'debounce_max_delay needs a debounce';
+        v_detail := format('It is %s.', p_debounce_max_delay);
+        v_hint := 'Pass debounce, or leave both out.';
+    ELSIF p_debounce IS NOT NULL AND p_deduplication_id IS NULL THEN
+        v_message := 'debounce needs a deduplication_id';
+        v_detail := format('debounce is %s, deduplication_id is null.', p_debounce);
+        v_hint := 'Calls with the same queue and deduplication_id become one workflow.';
+    ELSIF p_debounce IS NOT NULL AND num_nonnulls(p_delay, p_run_at) > 0 THEN
+        v_message := 'debounce excludes delay and run_at';
+        v_detail := format(
+            'They are %s, %s and %s.', p_debounce,
+            coalesce(p_delay::text, 'null'), coalesce(p_run_at::text, 'null')
+        );
+        v_hint := 'debounce itself says when the workflow starts.';
+    ELSIF p_debounce <= interval '0' OR p_debounce > interval '1000 years' THEN
+        v_message := 'debounce must be positive, and at most 1000 years';
+        v_detail := format('It is %s.', p_debounce);
+        v_hint := 'Leave it out to start at once.';
+    ELSIF p_debounce_max_delay <= interval '0' OR p_debounce_max_delay > interval '1000 years' THEN
+        v_message := 'debounce_max_delay must be positive, and at most 1000 years';
+        v_detail := format('It is %s.', p_debounce_max_delay);
+        v_hint := 'Leave it out for no limit.';
     ELSIF p_retries IS NOT NULL THEN
         RETURN lockstep._retries_problem(p_retries);
     ELSE
@@ -102,6 +127,6 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._enqueue_problem(
     text, text, jsonb, jsonb, text, text, text, int, text,
-    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb, interval, interval
 ) IS
     'Finds what enqueue_workflow() cannot take: NULL, or message, detail and hint.';

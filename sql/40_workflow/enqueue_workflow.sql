@@ -2,7 +2,9 @@
 --
 -- workflow_id makes the call idempotent: a second call with the same id, name
 -- and queue returns the id and changes nothing. deduplication_id allows one
--- unfinished workflow per queue.
+-- unfinished workflow per queue. debounce delays the start until calls with the
+-- deduplication_id have paused for so long, and the workflow runs with the
+-- arguments of the last one (_debounce_workflows()); on_duplicate is for calls without.
 --
 -- Takes no lock beside the new row. A rival with the same workflow_id or
 -- deduplication_id that has not committed yet is waited for inside the INSERT.
@@ -25,7 +27,9 @@ CREATE OR REPLACE FUNCTION lockstep.enqueue_workflow(
     max_attempts int DEFAULT NULL,
     app_version text DEFAULT NULL,
     headers jsonb DEFAULT NULL,
-    retries jsonb DEFAULT NULL
+    retries jsonb DEFAULT NULL,
+    debounce interval DEFAULT NULL,
+    debounce_max_delay interval DEFAULT NULL
 )
 RETURNS text
 LANGUAGE plpgsql
@@ -36,6 +40,7 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_available_at timestamptz;
     v_workflow_id text := enqueue_workflow.workflow_id;
+    v_inputs jsonb;
     v_problem text[];
     v_is_awaited boolean;
     r_rival record;
@@ -52,7 +57,7 @@ BEGIN
             enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
             enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
             enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers,
-            enqueue_workflow.retries
+            enqueue_workflow.retries, enqueue_workflow.debounce, enqueue_workflow.debounce_max_delay
         ) = 0
     THEN
         INSERT INTO lockstep.workflow_status (
@@ -90,11 +95,26 @@ BEGIN
         enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
         enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
         enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers,
-        enqueue_workflow.retries
+        enqueue_workflow.retries, enqueue_workflow.debounce, enqueue_workflow.debounce_max_delay
     );
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION '%', v_problem[1]
             USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    v_inputs := jsonb_build_object(
+        'positionalArgs', enqueue_workflow.positional_args, 'namedArgs', enqueue_workflow.named_args
+    );
+
+    IF enqueue_workflow.debounce IS NOT NULL THEN
+        RETURN (lockstep._debounce_workflows(
+            enqueue_workflow.workflow_name, enqueue_workflow.queue_name, ARRAY[v_inputs],
+            CASE WHEN v_workflow_id IS NOT NULL THEN ARRAY[v_workflow_id] END,
+            ARRAY[enqueue_workflow.deduplication_id], ARRAY[enqueue_workflow.queue_partition_key],
+            enqueue_workflow.priority, enqueue_workflow.timeout, enqueue_workflow.deadline,
+            enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers,
+            enqueue_workflow.retries, enqueue_workflow.debounce, enqueue_workflow.debounce_max_delay
+        ))[1];
     END IF;
 
     v_available_at := coalesce(
@@ -114,11 +134,7 @@ BEGIN
         VALUES (
             v_workflow_id, enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
             CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
-            jsonb_build_object(
-                'positionalArgs', enqueue_workflow.positional_args,
-                'namedArgs', enqueue_workflow.named_args
-            ),
-            enqueue_workflow.priority, enqueue_workflow.deduplication_id,
+            v_inputs, enqueue_workflow.priority, enqueue_workflow.deduplication_id,
             enqueue_workflow.queue_partition_key, enqueue_workflow.app_version,
             coalesce(enqueue_workflow.max_attempts, 50), v_now, v_available_at,
             enqueue_workflow.deadline, enqueue_workflow.timeout,
@@ -177,6 +193,6 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.enqueue_workflow(
     text, text, jsonb, jsonb, text, text, text, int, text,
-    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb, interval, interval
 ) IS
     'Enqueues a workflow and returns its id; durable when the transaction commits.';

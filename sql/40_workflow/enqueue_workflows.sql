@@ -26,7 +26,9 @@ CREATE OR REPLACE FUNCTION lockstep.enqueue_workflows(
     max_attempts int DEFAULT NULL,
     app_version text DEFAULT NULL,
     headers jsonb DEFAULT NULL,
-    retries jsonb DEFAULT NULL
+    retries jsonb DEFAULT NULL,
+    debounce interval DEFAULT NULL,
+    debounce_max_delay interval DEFAULT NULL
 )
 RETURNS SETOF text
 LANGUAGE plpgsql
@@ -47,11 +49,12 @@ DECLARE
     r_rest record;
 BEGIN
     v_problem := lockstep._enqueue_problem(
-        enqueue_workflows.workflow_name, enqueue_workflows.queue_name, '[]', '{}', NULL, NULL,
-        enqueue_workflows.on_duplicate, enqueue_workflows.priority, NULL,
+        enqueue_workflows.workflow_name, enqueue_workflows.queue_name, '[]', '{}', NULL,
+        'looked at below', enqueue_workflows.on_duplicate, enqueue_workflows.priority, NULL,
         enqueue_workflows.delay, enqueue_workflows.run_at, enqueue_workflows.timeout,
         enqueue_workflows.deadline, enqueue_workflows.max_attempts,
-        enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries
+        enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries,
+        enqueue_workflows.debounce, enqueue_workflows.debounce_max_delay
     );
 
     IF v_problem IS NULL AND (v_count IS NULL OR v_count <> ANY (v_counts)) THEN
@@ -71,7 +74,7 @@ BEGIN
             coalesce(n.positional_args, '[]'), coalesce(n.named_args, '{}'),
             n.workflow_id, n.deduplication_id, enqueue_workflows.on_duplicate,
             enqueue_workflows.priority, n.queue_partition_key,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, enqueue_workflows.debounce
         )
         INTO v_problem
         FROM unnest(
@@ -83,6 +86,7 @@ BEGIN
             OR jsonb_typeof(n.positional_args) <> 'array'
             OR btrim(n.workflow_id) = '' OR length(n.workflow_id) > 512
             OR btrim(n.deduplication_id) = '' OR length(n.deduplication_id) > 512
+            OR (enqueue_workflows.debounce IS NOT NULL AND n.deduplication_id IS NULL)
             OR btrim(n.queue_partition_key) = '' OR length(n.queue_partition_key) > 512
         ORDER BY n.place
         LIMIT 1;
@@ -91,6 +95,29 @@ BEGIN
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION '%', v_problem[1]
             USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    IF enqueue_workflows.debounce IS NOT NULL THEN
+        RETURN QUERY
+        SELECT n.workflow_id
+        FROM unnest(lockstep._debounce_workflows(
+            enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
+            ARRAY(
+                SELECT jsonb_build_object(
+                    'positionalArgs', coalesce(n.positional_args, '[]'),
+                    'namedArgs', coalesce(n.named_args, '{}')
+                )
+                FROM unnest(enqueue_workflows.named_args, enqueue_workflows.positional_args) WITH ORDINALITY
+                    AS n (named_args, positional_args, place)
+                ORDER BY n.place
+            ),
+            enqueue_workflows.workflow_ids, enqueue_workflows.deduplication_ids,
+            enqueue_workflows.queue_partition_keys, enqueue_workflows.priority,
+            enqueue_workflows.timeout, enqueue_workflows.deadline, enqueue_workflows.max_attempts,
+            enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries,
+            enqueue_workflows.debounce, enqueue_workflows.debounce_max_delay
+        )) AS n (workflow_id);
+        RETURN;
     END IF;
 
     v_available_at := coalesce(
@@ -176,6 +203,6 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.enqueue_workflows(
     text, text, jsonb[], jsonb[], text[], text[], text, int, text[],
-    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb, interval, interval
 ) IS
     'Enqueues many workflows of one name at once; returns their ids in order.';

@@ -54,7 +54,18 @@ FROM (
         ('app_version', $$app_version => ''$$),
         ('app_version', $$app_version => repeat('x', 513)$$),
         ('headers', $$headers => '[]'$$),
-        ('headers', $$headers => '"trace"'$$)
+        ('headers', $$headers => '"trace"'$$),
+        ('debounce', $$debounce => '1 s'$$),
+        ('deduplication_id', $$debounce => '1 s'$$),
+        ('debounce', $$debounce => '1 s', deduplication_id => 'd', delay => '1 s'$$),
+        ('debounce', $$debounce => '1 s', deduplication_id => 'd', run_at => now()$$),
+        ('debounce', $$debounce => '0', deduplication_id => 'd'$$),
+        ('debounce', $$debounce => '-1 s', deduplication_id => 'd'$$),
+        ('debounce', $$debounce => '300000 years', deduplication_id => 'd'$$),
+        ('debounce_max_delay', $$debounce_max_delay => '1 s'$$),
+        ('debounce_max_delay', $$debounce => '1 s', debounce_max_delay => '0', deduplication_id => 'd'$$),
+        ('debounce_max_delay', $$debounce => '1 s', debounce_max_delay => '-1 s', deduplication_id => 'd'$$),
+        ('debounce_max_delay', $$debounce => '1 s', debounce_max_delay => '300000 years', deduplication_id => 'd'$$)
 ) AS c (argument, arguments)
 CROSS JOIN LATERAL pg_temp.failure_of(
     'SELECT lockstep.enqueue_workflow('

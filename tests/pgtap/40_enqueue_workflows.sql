@@ -57,7 +57,13 @@ FROM (
         ('deadline', $$deadline => '-infinity'$$),
         ('max_attempts', $$max_attempts => 0$$),
         ('app_version', $$app_version => ''$$),
-        ('headers', $$headers => '[]'$$)
+        ('headers', $$headers => '[]'$$),
+        ('debounce', $$debounce => '1 s'$$),
+        ('debounce', $$debounce => '1 s', deduplication_ids => ARRAY['d', NULL]$$),
+        ('debounce', $$debounce => '1 s', deduplication_ids => '{d,e}', delay => '1 s'$$),
+        ('debounce', $$debounce => '0', deduplication_ids => '{d,e}'$$),
+        ('debounce_max_delay', $$deduplication_ids => '{d,e}', debounce_max_delay => '1 s'$$),
+        ('debounce_max_delay', $$debounce => '1 s', deduplication_ids => '{d,e}', debounce_max_delay => '0'$$)
 ) AS c (argument, arguments)
 CROSS JOIN LATERAL pg_temp.failure_of(
     'SELECT lockstep.enqueue_workflows('

@@ -124,6 +124,8 @@ class AsyncClient(AsyncManagement):
         app_version: str | None = None,
         headers: Mapping[str, Any] | None = None,
         retries: Retry | Mapping[str, Any] | None = None,
+        debounce: timedelta | None = None,
+        debounce_max_delay: timedelta | None = None,
         conn: AsyncConnection[Any] | None = None,
         **kwargs: Any,
     ) -> str: ...

@@ -107,6 +107,8 @@ def _child_fields(
     if isinstance(workflow, ConfiguredWorkflow):
         if workflow.deduplication_id is not None:
             raise InvalidArgument("a child takes no deduplication_id: give it a workflow_id")
+        if workflow.debounce is not None or workflow.debounce_max_delay is not None:
+            raise InvalidArgument("a child takes no debounce: enqueue it in a step instead")
         options = workflow.given()
         workflow = workflow.workflow
     options.pop("on_duplicate", None)

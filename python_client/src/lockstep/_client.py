@@ -125,6 +125,8 @@ class Client(Management):
         app_version: str | None = None,
         headers: Mapping[str, Any] | None = None,
         retries: Retry | Mapping[str, Any] | None = None,
+        debounce: timedelta | None = None,
+        debounce_max_delay: timedelta | None = None,
         conn: Connection[Any] | None = None,
         **kwargs: Any,
     ) -> str: ...

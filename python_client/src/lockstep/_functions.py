@@ -103,6 +103,8 @@ class WorkflowFunction(_Named[P, R]):
         app_version: str | None = None,
         headers: Mapping[str, Any] | None = None,
         retries: Retry | Mapping[str, Any] | None = None,
+        debounce: timedelta | None = None,
+        debounce_max_delay: timedelta | None = None,
     ) -> ConfiguredWorkflow[P, R]:
         """
         Return the workflow with options for enqueueing it; nothing is checked before that.
@@ -128,6 +130,8 @@ class WorkflowFunction(_Named[P, R]):
             app_version=app_version,
             headers=headers,
             retries=retries,
+            debounce=debounce,
+            debounce_max_delay=debounce_max_delay,
         )
 
     async def call_in(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

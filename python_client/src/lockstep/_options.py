@@ -40,6 +40,8 @@ class ConfiguredWorkflow(Generic[P, R]):
     app_version: str | None = None
     headers: Mapping[str, Any] | None = None
     retries: Retry | Mapping[str, Any] | None = None
+    debounce: timedelta | None = None
+    debounce_max_delay: timedelta | None = None
 
     def given(self) -> dict[str, Any]:
         """Return the options that are set, by name."""

@@ -326,6 +326,35 @@ async def test_child_id_of_another_workflow_is_refused_also_after_replay(
     assert database.value("SELECT count(*) FROM lockstep.workflow_status") == 3
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"deduplication_id": "d"}, "a child takes no deduplication_id"),
+        ({"debounce": timedelta(seconds=1)}, "a child takes no debounce"),
+        ({"debounce_max_delay": timedelta(seconds=1)}, "a child takes no debounce"),
+    ],
+)
+async def test_options_that_no_child_can_have_are_refused(
+    run_worker: Any, client: Client, option: dict[str, Any], message: str
+) -> None:
+    app = lockstep.App()
+
+    @app.workflow
+    async def child() -> None: ...
+
+    @app.workflow
+    async def parent() -> str:
+        try:
+            await lockstep.start_workflow(child.options(**option))
+        except lockstep.InvalidArgument as error:
+            return str(error)
+        return "started"
+
+    async with run_worker(app):
+        output = await client.result(await client.enqueue("parent"), timeout=SOON)
+    assert output.startswith(message)
+
+
 async def test_failed_child_fails_its_parent_unless_it_is_caught(
     run_worker: Any, client: Client
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError
 from datetime import datetime, timedelta, timezone
@@ -105,6 +106,36 @@ async def test_remaining_options_reach_the_row(database: Database, enqueue: Enqu
         await enqueue(later, 1)
     again = fulfil.options(deduplication_id="d", on_duplicate="return")
     assert await enqueue(again, 1) == first
+
+
+async def test_debounced_calls_are_one_workflow_with_the_last_inputs(
+    database: Database, enqueue: Enqueue
+) -> None:
+    debounced = fulfil.options(
+        deduplication_id="d",
+        debounce=timedelta(hours=1),
+        debounce_max_delay=timedelta(minutes=30),
+        headers={"h": 1},
+        retries=lockstep.Retry(max_attempts=2),
+    )
+    first = await enqueue(debounced, 1)
+    assert await enqueue(debounced, 2) == first
+    by_name = {"queue_name": "orders", "deduplication_id": "d", "debounce": timedelta(hours=1)}
+    assert await enqueue("fulfil", 3, **by_name) == first
+    rows = database.rows(
+        "SELECT status, inputs -> 'positionalArgs', available_at - created_at > interval '59 min'"
+        " FROM lockstep.workflow_status"
+    )
+    assert rows == [("DELAYED", [3], True)]
+    assert await enqueue(debounced, 4) == first
+    delay = "SELECT available_at - created_at FROM lockstep.workflow_status"
+    assert database.value(delay) == timedelta(minutes=30)
+    with pytest.raises(lockstep.DuplicateWorkflow, match='deduplication_id "d"'):
+        await enqueue("other", **by_name)
+    with pytest.raises(lockstep.InvalidArgument, match="needs a deduplication_id"):
+        await enqueue(fulfil.options(debounce=timedelta(seconds=1)), 1)
+    with pytest.raises(lockstep.InvalidArgument, match="excludes delay"):
+        await enqueue(dataclasses.replace(debounced, delay=timedelta(seconds=1)), 1)
 
 
 async def test_keyword_that_is_a_parameter_of_the_workflow_is_its_argument(
