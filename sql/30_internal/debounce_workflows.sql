@@ -64,13 +64,13 @@ BEGIN
 
     LOOP
         WITH newest AS (
-            SELECT DISTINCT ON (n.deduplication_id)
+            SELECT DISTINCT ON (n.deduplication_id COLLATE "C")
                 n.inputs, n.deduplication_id, n.queue_partition_key, n.place,
                 first_value(n.workflow_id) OVER (PARTITION BY n.deduplication_id ORDER BY n.place) AS workflow_id
             FROM unnest(p_inputs, p_workflow_ids, p_deduplication_ids, p_queue_partition_keys) WITH ORDINALITY
                 AS n (inputs, workflow_id, deduplication_id, queue_partition_key, place)
             WHERE NOT v_done ? n.deduplication_id
-            ORDER BY n.deduplication_id, n.place DESC
+            ORDER BY n.deduplication_id COLLATE "C", n.place DESC
         ),
 
         enqueued AS (
@@ -87,7 +87,7 @@ BEGIN
                 v_now + least(p_debounce, p_max_delay) + n.place * interval '1 us',
                 p_deadline, p_timeout, lockstep._caller(), p_headers, p_retries
             FROM newest AS n
-            ORDER BY n.deduplication_id
+            ORDER BY n.deduplication_id COLLATE "C"
             ON CONFLICT (queue_name, deduplication_id)
             WHERE deduplication_id IS NOT NULL AND completed_at IS NULL
             DO UPDATE SET

@@ -6,9 +6,9 @@
 -- treats it; one that it refuses refuses them all.
 --
 -- Takes no lock beside the new rows. Rivals with the same workflow_id or
--- deduplication_id are waited for inside the INSERT, in the order of the arrays:
--- of two calls that name the same ids in different orders one may fail as
--- deadlocked. What met a rival is handed to enqueue_workflow(), which decides.
+-- deduplication_id are waited for inside the INSERT, in the order of the ids, so that
+-- two calls for the same ids do not deadlock. What met a rival is handed to
+-- enqueue_workflow(), which decides.
 CREATE OR REPLACE FUNCTION lockstep.enqueue_workflows(
     workflow_name text,
     queue_name text,
@@ -38,11 +38,6 @@ AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_available_at timestamptz;
-    v_count constant int := cardinality(enqueue_workflows.named_args);
-    v_counts constant int[] := ARRAY[
-        cardinality(enqueue_workflows.positional_args), cardinality(enqueue_workflows.workflow_ids),
-        cardinality(enqueue_workflows.deduplication_ids), cardinality(enqueue_workflows.queue_partition_keys)
-    ];
     v_problem text[];
     v_ids text[];
     v_inserted text[];
@@ -50,48 +45,19 @@ DECLARE
 BEGIN
     v_problem := lockstep._enqueue_problem(
         enqueue_workflows.workflow_name, enqueue_workflows.queue_name, '[]', '{}', NULL,
-        'looked at below', enqueue_workflows.on_duplicate, enqueue_workflows.priority, NULL,
+        'each has its own', enqueue_workflows.on_duplicate, enqueue_workflows.priority, NULL,
         enqueue_workflows.delay, enqueue_workflows.run_at, enqueue_workflows.timeout,
         enqueue_workflows.deadline, enqueue_workflows.max_attempts,
         enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries,
         enqueue_workflows.debounce, enqueue_workflows.debounce_max_delay
     );
-
-    IF v_problem IS NULL AND (v_count IS NULL OR v_count <> ANY (v_counts)) THEN
-        v_problem := ARRAY[
-            'named_args must have one element per workflow, as every other array that is given',
-            format(
-                'named_args has %s, positional_args, workflow_ids, deduplication_ids and queue_partition_keys have %s.',
-                coalesce(v_count::text, 'none'), array_to_string(v_counts, ', ', 'none')
-            ),
-            'Pass an empty object for a workflow without named arguments, and leave out an array that says nothing.'
-        ];
-    END IF;
-
     IF v_problem IS NULL THEN
-        SELECT lockstep._enqueue_problem(
-            enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
-            coalesce(n.positional_args, '[]'), coalesce(n.named_args, '{}'),
-            n.workflow_id, n.deduplication_id, enqueue_workflows.on_duplicate,
-            enqueue_workflows.priority, n.queue_partition_key,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, enqueue_workflows.debounce
-        )
-        INTO v_problem
-        FROM unnest(
-            enqueue_workflows.named_args, enqueue_workflows.positional_args, enqueue_workflows.workflow_ids,
-            enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
-        ) WITH ORDINALITY
-            AS n (named_args, positional_args, workflow_id, deduplication_id, queue_partition_key, place)
-        WHERE jsonb_typeof(n.named_args) <> 'object'
-            OR jsonb_typeof(n.positional_args) <> 'array'
-            OR btrim(n.workflow_id) = '' OR length(n.workflow_id) > 512
-            OR btrim(n.deduplication_id) = '' OR length(n.deduplication_id) > 512
-            OR (enqueue_workflows.debounce IS NOT NULL AND n.deduplication_id IS NULL)
-            OR btrim(n.queue_partition_key) = '' OR length(n.queue_partition_key) > 512
-        ORDER BY n.place
-        LIMIT 1;
+        v_problem := lockstep._enqueue_many_problem(
+            enqueue_workflows.named_args, enqueue_workflows.positional_args,
+            enqueue_workflows.workflow_ids, enqueue_workflows.deduplication_ids,
+            enqueue_workflows.queue_partition_keys, enqueue_workflows.debounce
+        );
     END IF;
-
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION '%', v_problem[1]
             USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
@@ -130,7 +96,32 @@ BEGIN
             AS n (named_args, workflow_id, place)
     );
 
-    IF enqueue_workflows.workflow_ids IS NOT NULL
+    IF num_nonnulls(enqueue_workflows.workflow_ids, enqueue_workflows.deduplication_ids) = 0 THEN
+        -- meets no rival, and need not look for one
+        INSERT INTO lockstep.workflow_status (
+            workflow_id, workflow_name, queue_name, status, inputs, priority, queue_partition_key,
+            app_version, max_attempts, created_at, available_at, deadline_at, timeout, enqueued_by,
+            headers, retries
+        )
+        SELECT
+            n.workflow_id, enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
+            CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
+            jsonb_build_object(
+                'positionalArgs', coalesce(n.positional_args, '[]'),
+                'namedArgs', coalesce(n.named_args, '{}')
+            ),
+            enqueue_workflows.priority, n.queue_partition_key, enqueue_workflows.app_version,
+            coalesce(enqueue_workflows.max_attempts, 50), v_now + n.place * interval '1 us',
+            v_available_at + n.place * interval '1 us', enqueue_workflows.deadline,
+            enqueue_workflows.timeout, lockstep._caller(), enqueue_workflows.headers, enqueue_workflows.retries
+        FROM unnest(
+            v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
+            enqueue_workflows.queue_partition_keys
+        ) WITH ORDINALITY
+            AS n (workflow_id, named_args, positional_args, queue_partition_key, place);
+
+        v_inserted := v_ids;
+    ELSIF enqueue_workflows.workflow_ids IS NOT NULL
         AND (SELECT count(*) > count(DISTINCT i.workflow_id) FROM unnest(v_ids) AS i (workflow_id))
     THEN
         v_inserted := '{}';  -- where ids repeat, one after the other is decided
@@ -160,6 +151,7 @@ BEGIN
                 enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
             ) WITH ORDINALITY
                 AS n (workflow_id, named_args, positional_args, deduplication_id, queue_partition_key, place)
+            ORDER BY n.deduplication_id COLLATE "C", n.workflow_id COLLATE "C"
             ON CONFLICT DO NOTHING
             RETURNING workflow_status.workflow_id
         )
@@ -169,7 +161,7 @@ BEGIN
         FROM inserted AS i;
     END IF;
 
-    IF cardinality(v_inserted) < v_count THEN
+    IF cardinality(v_inserted) < cardinality(v_ids) THEN
         FOR r_rest IN
             SELECT n.*
             FROM unnest(

@@ -211,9 +211,9 @@ FROM (
         ($$ARRAY[NULL]::jsonb[], queue_partition_keys => '{k}'$$, $$queue_partition_key => 'k'$$)
 ) AS c (of_many, of_one);
 SELECT is(
-    pg_temp.row_of(format($$enqueue_workflows('greet', 'q', ARRAY['{}']::jsonb[], %s)$$, c.option)),
+    pg_temp.row_of(format($$enqueue_workflows('greet', 'q', ARRAY['{}']::jsonb[], %s%s)$$, c.option, i.ids)),
     pg_temp.row_of(format($$enqueue_workflow('greet', 'q', %s)$$, c.option)),
-    format('enqueueing many with %s writes the row of a single call', c.option)
+    format('enqueueing many with %s%s writes the row of a single call', c.option, i.ids)
 )
 FROM (
     VALUES
@@ -227,8 +227,11 @@ FROM (
         ($$deadline => '2100-01-01'$$),
         ('max_attempts => 3'),
         ($$app_version => 'v2'$$),
-        ($$headers => '{"traceparent": "00"}'$$)
-) AS c (option);
+        ($$headers => '{"traceparent": "00"}'$$),
+        ($$retries => '{"max_attempts": 3}'$$)
+) AS c (option)
+-- without ids a call takes a shorter way
+CROSS JOIN (VALUES (NULL), (', workflow_ids => ARRAY[NULL]')) AS i (ids);
 
 -- each array speaks of each workflow
 
