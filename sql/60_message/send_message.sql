@@ -29,18 +29,14 @@ DECLARE
 BEGIN
     IF send_message.destination_id IS NULL
         OR btrim(send_message.destination_id) = '' OR length(send_message.destination_id) > 512
+        OR btrim(send_message.topic) = '' OR length(send_message.topic) > 512
+        OR btrim(send_message.idempotency_key) = '' OR length(send_message.idempotency_key) > 512
+        OR send_message.message IS NULL
     THEN
-        v_problem := lockstep._name_problem('destination_id', send_message.destination_id);
-    ELSIF btrim(send_message.topic) = '' OR length(send_message.topic) > 512 THEN
-        v_problem := lockstep._name_problem('topic', send_message.topic);
-    ELSIF btrim(send_message.idempotency_key) = '' OR length(send_message.idempotency_key) > 512 THEN
-        v_problem := lockstep._name_problem('idempotency_key', send_message.idempotency_key);
-    ELSIF send_message.message IS NULL THEN
-        v_problem := ARRAY[
-            'message must not be null', 'It is null.', 'Pass ''null''::jsonb to send a JSON null.'
-        ];
-    END IF;
-    IF v_problem IS NOT NULL THEN
+        v_problem := lockstep._send_problem(
+            send_message.destination_id, send_message.message, send_message.topic,
+            send_message.idempotency_key
+        );
         RAISE EXCEPTION '%', v_problem[1]
             USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
     END IF;

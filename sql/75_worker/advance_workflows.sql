@@ -86,7 +86,7 @@ BEGIN
     IF advance_workflows.changes ? 'messages' THEN
         SELECT json_agg(m)
         INTO v_messages
-        FROM lockstep.send_messages(advance_workflows.executor_id, advance_workflows.changes -> 'messages') AS m;
+        FROM lockstep.send_step_messages(advance_workflows.executor_id, advance_workflows.changes -> 'messages') AS m;
     END IF;
 
     IF advance_workflows.changes ? 'receives' THEN

@@ -217,7 +217,7 @@ FROM (
         ('start_timers(%s, ''[{"workflow_id": "w", "attempt": 1, "step_id": 1, "step_name": "s", "delay": 1}]'')'),
         ('set_events(%s, ''[{"workflow_id": "w", "attempt": 1, "step_id": 1, "key": "k", "value": 1}]'')'),
         (
-            'send_messages(%s, ''[
+            'send_step_messages(%s, ''[
                 {"workflow_id": "w", "attempt": 1, "step_id": 1, "destination_id": "w", "message": 1}
             ]'')'
         ),

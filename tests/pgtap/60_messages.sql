@@ -212,7 +212,7 @@ SELECT is(pg_temp.status_of('finished'), 'SUCCESS', 'a message does not change a
 SELECT results_eq(
     $$
     SELECT s.workflow_id, s.step_id, s.outcome
-    FROM lockstep.send_messages('alice', '[
+    FROM lockstep.send_step_messages('alice', '[
         {"workflow_id": "writer", "attempt": 1, "step_id": 1, "destination_id": "other", "topic": "t", "message": 1},
         {"workflow_id": "writer", "attempt": 1, "step_id": 2, "destination_id": "other", "topic": "t", "message": null},
         {"workflow_id": "writer", "attempt": 1, "step_id": 3, "destination_id": "nowhere", "message": 1},
@@ -221,7 +221,7 @@ SELECT results_eq(
     ]') AS s
     $$,
     $$VALUES ('writer', 3, 'unknown_destination'), ('writer', 4, 'lost')$$,
-    'send_messages answers for what was not sent'
+    'send_step_messages answers for what was not sent'
 );
 SELECT results_eq(
     $$

@@ -89,8 +89,8 @@ SELECT bag_eq(
     $$SELECT c.function_name FROM lockstep._capabilities() AS c WHERE c.capability = 'client'$$,
     $$
     VALUES
-        ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('get_event'), ('get_workflow'),
-        ('read_stream'), ('watch_workflows'), ('check_watches'), ('version')
+        ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('send_messages'),
+        ('get_event'), ('get_workflow'), ('read_stream'), ('watch_workflows'), ('check_watches'), ('version')
     $$,
     'a client may enqueue, send and read results, and no more'
 );
@@ -200,7 +200,7 @@ SELECT * FROM lockstep.start_timers(
 SELECT lockstep.set_events(
     :'executor_id', '[{"workflow_id": "order-1", "attempt": 1, "step_id": 4, "key": "state", "value": "paid"}]'
 );
-SELECT * FROM lockstep.send_messages(
+SELECT * FROM lockstep.send_step_messages(
     :'executor_id',
     '[{"workflow_id": "order-1", "attempt": 1, "step_id": 5, "destination_id": "order-2", "message": "hello"}]'
 );

@@ -600,7 +600,9 @@ class Transaction:
                 )
         return self._lost(executor_id, events)
 
-    def send_messages(self, *, executor_id: str, messages: list[Any]) -> list[tuple[str, int, str]]:
+    def send_step_messages(
+        self, *, executor_id: str, messages: list[Any]
+    ) -> list[tuple[str, int, str]]:
         self._hold_executor(executor_id)
         answers = []
         for message in messages:
@@ -843,7 +845,7 @@ PARTS = {
     "steps": "record_steps",
     "timers": "start_timers",
     "events": "set_events",
-    "messages": "send_messages",
+    "messages": "send_step_messages",
     "receives": "receive_messages",
     "outcomes": "finish_workflows",
     "suspensions": "suspend_workflows",
