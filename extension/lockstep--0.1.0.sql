@@ -1126,6 +1126,174 @@ $$;
 COMMENT ON FUNCTION lockstep._claim(text, int, jsonb, boolean) IS
     'Claims workflows for an executor, for claim_workflows() and advance_workflows().';
 
+-- sql/30_internal/debounce_workflows.sql
+
+-- Enqueues workflows that start when calls for their deduplication id have paused;
+-- returns their ids, in the order of the arrays.
+--
+-- A workflow that has the deduplication id and has not started takes everything from the
+-- newest call, except its id and created_at, and starts p_debounce after that call, but
+-- not later than p_max_delay after created_at. If the id is repeated in the arrays, the
+-- last element is the newest call.
+--
+-- A workflow that has started has read its inputs, so it cannot take the newest ones, and
+-- they must not be lost. Only one unfinished workflow may have the deduplication id, so
+-- that one gives it up and runs on without, and a new workflow has it: later calls find
+-- the one that can still take their inputs.
+--
+-- Lock order: the holders of the ids (FOR NO KEY UPDATE) and the new rows, in one statement,
+-- by deduplication id: calls for the same ids do not deadlock. One that another
+-- transaction holds, or is about to insert, is waited for. What INSERT does not change,
+-- it has locked, so that nobody else takes the id between the two rounds of the loop.
+CREATE FUNCTION lockstep._debounce_workflows(
+    p_workflow_name text,
+    p_queue_name text,
+    p_inputs jsonb[],
+    p_workflow_ids text[],
+    p_deduplication_ids text[],
+    p_queue_partition_keys text[],
+    p_priority int,
+    p_timeout interval,
+    p_deadline timestamptz,
+    p_max_attempts int,
+    p_app_version text,
+    p_headers jsonb,
+    p_retries jsonb,
+    p_debounce interval,
+    p_max_delay interval
+)
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_done jsonb := jsonb '{}';
+    v_is_claimable boolean := false;
+    v_open text[];
+    r_rival record;
+BEGIN
+    IF p_workflow_ids IS NOT NULL THEN
+        SELECT w.workflow_id, w.workflow_name, w.queue_name
+        INTO r_rival
+        FROM unnest(p_workflow_ids, p_deduplication_ids) AS n (workflow_id, deduplication_id)
+        INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = n.workflow_id
+        WHERE (w.queue_name, w.deduplication_id, w.started_at, w.completed_at)
+            IS DISTINCT FROM (p_queue_name, n.deduplication_id, NULL, NULL)
+        LIMIT 1;
+
+        IF FOUND THEN
+            RAISE EXCEPTION 'workflow "%" exists already', r_rival.workflow_id
+                USING ERRCODE = 'unique_violation',
+                      DETAIL = format('It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name),
+                      HINT = 'Leave workflow_id out: with debounce, calls are told apart by deduplication_id.';
+        END IF;
+    END IF;
+
+    LOOP
+        WITH newest AS (
+            SELECT DISTINCT ON (n.deduplication_id COLLATE "C")
+                n.inputs, n.deduplication_id, n.queue_partition_key, n.place,
+                first_value(n.workflow_id) OVER (PARTITION BY n.deduplication_id ORDER BY n.place) AS workflow_id
+            FROM unnest(p_inputs, p_workflow_ids, p_deduplication_ids, p_queue_partition_keys) WITH ORDINALITY
+                AS n (inputs, workflow_id, deduplication_id, queue_partition_key, place)
+            WHERE NOT v_done ? n.deduplication_id
+            ORDER BY n.deduplication_id COLLATE "C", n.place DESC
+        ),
+
+        enqueued AS (
+            INSERT INTO lockstep.workflow_status AS w (
+                workflow_id, workflow_name, queue_name, status, inputs, priority,
+                deduplication_id, queue_partition_key, app_version, max_attempts,
+                created_at, available_at, deadline_at, timeout, enqueued_by, headers, retries
+            )
+            SELECT
+                coalesce(n.workflow_id, lockstep._generate_id(v_now + n.place * interval '1 us')),
+                p_workflow_name, p_queue_name, 'DELAYED', n.inputs, p_priority,
+                n.deduplication_id, n.queue_partition_key, p_app_version, coalesce(p_max_attempts, 50),
+                v_now + n.place * interval '1 us',
+                v_now + least(p_debounce, p_max_delay) + n.place * interval '1 us',
+                p_deadline, p_timeout, lockstep._caller(), p_headers, p_retries
+            FROM newest AS n
+            ORDER BY n.deduplication_id COLLATE "C"
+            ON CONFLICT (queue_name, deduplication_id)
+            WHERE deduplication_id IS NOT NULL AND completed_at IS NULL
+            DO UPDATE SET
+                status = CASE
+                    WHEN w.created_at + p_max_delay <= v_now THEN 'ENQUEUED' ELSE 'DELAYED'
+                END,
+                inputs = excluded.inputs,
+                priority = excluded.priority,
+                queue_partition_key = excluded.queue_partition_key,
+                app_version = excluded.app_version,
+                -- a restarted workflow has used attempts
+                max_attempts = least(w.attempts::bigint + excluded.max_attempts, 2147483647),
+                available_at = least(excluded.available_at, w.created_at + p_max_delay),
+                deadline_at = excluded.deadline_at,
+                timeout = excluded.timeout,
+                enqueued_by = excluded.enqueued_by,
+                headers = excluded.headers,
+                retries = excluded.retries
+            WHERE w.workflow_name = excluded.workflow_name AND w.started_at IS NULL
+            RETURNING w.deduplication_id, w.workflow_id, w.status
+        )
+
+        SELECT
+            v_done || coalesce(jsonb_object_agg(e.deduplication_id, e.workflow_id), '{}'),
+            v_is_claimable OR coalesce(bool_or(e.status = 'ENQUEUED'), false)
+        INTO v_done, v_is_claimable
+        FROM enqueued AS e;
+
+        v_open := ARRAY(
+            SELECT n.deduplication_id
+            FROM unnest(p_deduplication_ids) AS n (deduplication_id)
+            WHERE NOT v_done ? n.deduplication_id
+        );
+        EXIT WHEN v_open = '{}';
+
+        SELECT w.workflow_id, w.workflow_name, w.deduplication_id
+        INTO r_rival
+        FROM lockstep.workflow_status AS w
+        WHERE w.queue_name = p_queue_name
+            AND w.deduplication_id = ANY (v_open)
+            AND w.completed_at IS NULL
+            AND w.workflow_name <> p_workflow_name
+        LIMIT 1;
+
+        IF FOUND THEN
+            RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
+                p_queue_name, r_rival.deduplication_id
+                USING ERRCODE = 'unique_violation',
+                      DETAIL = format('It is workflow "%s" and runs "%s".', r_rival.workflow_id, r_rival.workflow_name),
+                      HINT = 'Use another deduplication_id for another workflow_name.';
+        END IF;
+
+        UPDATE lockstep.workflow_status AS w
+        SET deduplication_id = NULL
+        WHERE w.queue_name = p_queue_name
+            AND w.deduplication_id = ANY (v_open)
+            AND w.completed_at IS NULL;
+    END LOOP;
+
+    PERFORM lockstep._ring_doorbell(
+        ARRAY[p_queue_name], CASE WHEN v_is_claimable THEN '' ELSE 'due' END
+    );
+
+    RETURN ARRAY(
+        SELECT v_done ->> n.deduplication_id
+        FROM unnest(p_deduplication_ids) WITH ORDINALITY AS n (deduplication_id, place)
+        ORDER BY n.place
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._debounce_workflows(
+    text, text, jsonb[], text[], text[], text[], int, interval, timestamptz, int, text, jsonb, jsonb,
+    interval, interval
+) IS
+    'Enqueues workflows that start when calls for their deduplication id have paused.';
+
 -- sql/30_internal/deduplication_rival.sql
 
 -- Finds the unfinished workflow that has a deduplication id in a queue; NULL if none has.
@@ -1221,6 +1389,66 @@ $$;
 COMMENT ON FUNCTION lockstep._enqueue_compensations(text[]) IS
     'Enqueues the compensation of workflows that failed or were cancelled.';
 
+-- sql/30_internal/enqueue_many_problem.sql
+
+-- Finds what enqueue_workflows() cannot take in its arrays: NULL, or message, detail and
+-- hint, about the first element that is wrong.
+CREATE FUNCTION lockstep._enqueue_many_problem(
+    p_named_args jsonb[],
+    p_positional_args jsonb[],
+    p_workflow_ids text[],
+    p_deduplication_ids text[],
+    p_queue_partition_keys text[],
+    p_debounce interval
+)
+RETURNS text[]
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_count constant int := cardinality(p_named_args);
+    v_counts constant int[] := ARRAY[
+        cardinality(p_positional_args), cardinality(p_workflow_ids),
+        cardinality(p_deduplication_ids), cardinality(p_queue_partition_keys)
+    ];
+    v_problem text[];
+BEGIN
+    IF v_count IS NULL OR v_count <> ANY (v_counts) THEN
+        RETURN ARRAY[
+            'named_args must have one element per workflow, as every other array that is given',
+            format(
+                'named_args has %s, positional_args, workflow_ids, deduplication_ids and queue_partition_keys have %s.',
+                coalesce(v_count::text, 'none'), array_to_string(v_counts, ', ', 'none')
+            ),
+            'Pass an empty object for a workflow without named arguments, and leave out an array that says nothing.'
+        ];
+    END IF;
+
+    SELECT lockstep._enqueue_problem(
+        'any', 'any', coalesce(n.positional_args, '[]'), coalesce(n.named_args, '{}'),
+        n.workflow_id, n.deduplication_id, 'raise', 0, n.queue_partition_key,
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, p_debounce
+    )
+    INTO v_problem
+    FROM unnest(p_named_args, p_positional_args, p_workflow_ids, p_deduplication_ids, p_queue_partition_keys)
+        WITH ORDINALITY
+        AS n (named_args, positional_args, workflow_id, deduplication_id, queue_partition_key, place)
+    WHERE jsonb_typeof(n.named_args) <> 'object'
+        OR jsonb_typeof(n.positional_args) <> 'array'
+        OR btrim(n.workflow_id) = '' OR length(n.workflow_id) > 512
+        OR btrim(n.deduplication_id) = '' OR length(n.deduplication_id) > 512
+        OR (p_debounce IS NOT NULL AND n.deduplication_id IS NULL)
+        OR btrim(n.queue_partition_key) = '' OR length(n.queue_partition_key) > 512
+    ORDER BY n.place
+    LIMIT 1;
+
+    RETURN v_problem;
+END
+$$;
+COMMENT ON FUNCTION lockstep._enqueue_many_problem(jsonb[], jsonb[], text[], text[], text[], interval) IS
+    'Finds what enqueue_workflows() cannot take in its arrays: NULL, or message, detail and hint.';
+
 -- sql/30_internal/enqueue_problem.sql
 
 -- Finds what enqueue_workflow() cannot take: NULL, or message, detail and hint.
@@ -1244,7 +1472,9 @@ CREATE FUNCTION lockstep._enqueue_problem(
     p_max_attempts int,
     p_app_version text,
     p_headers jsonb,
-    p_retries jsonb
+    p_retries jsonb,
+    p_debounce interval DEFAULT NULL,
+    p_debounce_max_delay interval DEFAULT NULL
 )
 RETURNS text[]
 LANGUAGE plpgsql
@@ -1316,6 +1546,29 @@ BEGIN
         v_message := 'deadline must be finite';
         v_detail := format('It is %s.', p_deadline);
         v_hint := 'Leave it out for no limit.';
+    ELSIF p_debounce IS NULL AND p_debounce_max_delay IS NOT NULL THEN
+        v_message := 'debounce_max_delay needs a debounce';
+        v_detail := format('It is %s.', p_debounce_max_delay);
+        v_hint := 'Pass debounce, or leave both out.';
+    ELSIF p_debounce IS NOT NULL AND p_deduplication_id IS NULL THEN
+        v_message := 'debounce needs a deduplication_id';
+        v_detail := format('debounce is %s, deduplication_id is null.', p_debounce);
+        v_hint := 'Calls with the same queue and deduplication_id become one workflow.';
+    ELSIF p_debounce IS NOT NULL AND num_nonnulls(p_delay, p_run_at) > 0 THEN
+        v_message := 'debounce excludes delay and run_at';
+        v_detail := format(
+            'They are %s, %s and %s.', p_debounce,
+            coalesce(p_delay::text, 'null'), coalesce(p_run_at::text, 'null')
+        );
+        v_hint := 'debounce itself says when the workflow starts.';
+    ELSIF p_debounce <= interval '0' OR p_debounce > interval '1000 years' THEN
+        v_message := 'debounce must be positive, and at most 1000 years';
+        v_detail := format('It is %s.', p_debounce);
+        v_hint := 'Leave it out to start at once.';
+    ELSIF p_debounce_max_delay <= interval '0' OR p_debounce_max_delay > interval '1000 years' THEN
+        v_message := 'debounce_max_delay must be positive, and at most 1000 years';
+        v_detail := format('It is %s.', p_debounce_max_delay);
+        v_hint := 'Leave it out for no limit.';
     ELSIF p_retries IS NOT NULL THEN
         RETURN lockstep._retries_problem(p_retries);
     ELSE
@@ -1327,7 +1580,7 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._enqueue_problem(
     text, text, jsonb, jsonb, text, text, text, int, text,
-    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb, interval, interval
 ) IS
     'Finds what enqueue_workflow() cannot take: NULL, or message, detail and hint.';
 
@@ -2604,6 +2857,39 @@ $$;
 COMMENT ON FUNCTION lockstep._ring_doorbell(text[], text) IS
     'Wakes the idle workers of some queues when the transaction commits.';
 
+-- sql/30_internal/send_problem.sql
+
+-- Says what send_message() cannot take: NULL, or message, detail and hint of the error.
+CREATE FUNCTION lockstep._send_problem(
+    p_destination_id text,
+    p_message jsonb,
+    p_topic text,
+    p_idempotency_key text
+)
+RETURNS text[]
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF p_destination_id IS NULL OR btrim(p_destination_id) = '' OR length(p_destination_id) > 512 THEN
+        RETURN lockstep._name_problem('destination_id', p_destination_id);
+    ELSIF btrim(p_topic) = '' OR length(p_topic) > 512 THEN
+        RETURN lockstep._name_problem('topic', p_topic);
+    ELSIF btrim(p_idempotency_key) = '' OR length(p_idempotency_key) > 512 THEN
+        RETURN lockstep._name_problem('idempotency_key', p_idempotency_key);
+    ELSIF p_message IS NULL THEN
+        RETURN ARRAY[
+            'message must not be null', 'It is null.', 'Pass ''null''::jsonb to send a JSON null.'
+        ];
+    END IF;
+
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._send_problem(text, jsonb, text, text) IS
+    'Says what send_message() cannot take: NULL, or message, detail and hint of the error.';
+
 -- sql/30_internal/settle_ended.sql
 
 -- Does what the end of workflows means for others.
@@ -2856,7 +3142,9 @@ COMMENT ON FUNCTION lockstep.claim_workflows(text, int, jsonb) IS
 --
 -- workflow_id makes the call idempotent: a second call with the same id, name
 -- and queue returns the id and changes nothing. deduplication_id allows one
--- unfinished workflow per queue.
+-- unfinished workflow per queue. debounce delays the start until calls with the
+-- deduplication_id have paused for so long, and the workflow runs with the
+-- arguments of the last one (_debounce_workflows()); on_duplicate is for calls without.
 --
 -- Takes no lock beside the new row. A rival with the same workflow_id or
 -- deduplication_id that has not committed yet is waited for inside the INSERT.
@@ -2879,7 +3167,9 @@ CREATE FUNCTION lockstep.enqueue_workflow(
     max_attempts int DEFAULT NULL,
     app_version text DEFAULT NULL,
     headers jsonb DEFAULT NULL,
-    retries jsonb DEFAULT NULL
+    retries jsonb DEFAULT NULL,
+    debounce interval DEFAULT NULL,
+    debounce_max_delay interval DEFAULT NULL
 )
 RETURNS text
 LANGUAGE plpgsql
@@ -2890,6 +3180,7 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_available_at timestamptz;
     v_workflow_id text := enqueue_workflow.workflow_id;
+    v_inputs jsonb;
     v_problem text[];
     v_is_awaited boolean;
     r_rival record;
@@ -2906,7 +3197,7 @@ BEGIN
             enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
             enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
             enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers,
-            enqueue_workflow.retries
+            enqueue_workflow.retries, enqueue_workflow.debounce, enqueue_workflow.debounce_max_delay
         ) = 0
     THEN
         INSERT INTO lockstep.workflow_status (
@@ -2944,11 +3235,26 @@ BEGIN
         enqueue_workflow.queue_partition_key, enqueue_workflow.delay,
         enqueue_workflow.run_at, enqueue_workflow.timeout, enqueue_workflow.deadline,
         enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers,
-        enqueue_workflow.retries
+        enqueue_workflow.retries, enqueue_workflow.debounce, enqueue_workflow.debounce_max_delay
     );
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION '%', v_problem[1]
             USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    v_inputs := jsonb_build_object(
+        'positionalArgs', enqueue_workflow.positional_args, 'namedArgs', enqueue_workflow.named_args
+    );
+
+    IF enqueue_workflow.debounce IS NOT NULL THEN
+        RETURN (lockstep._debounce_workflows(
+            enqueue_workflow.workflow_name, enqueue_workflow.queue_name, ARRAY[v_inputs],
+            CASE WHEN v_workflow_id IS NOT NULL THEN ARRAY[v_workflow_id] END,
+            ARRAY[enqueue_workflow.deduplication_id], ARRAY[enqueue_workflow.queue_partition_key],
+            enqueue_workflow.priority, enqueue_workflow.timeout, enqueue_workflow.deadline,
+            enqueue_workflow.max_attempts, enqueue_workflow.app_version, enqueue_workflow.headers,
+            enqueue_workflow.retries, enqueue_workflow.debounce, enqueue_workflow.debounce_max_delay
+        ))[1];
     END IF;
 
     v_available_at := coalesce(
@@ -2968,11 +3274,7 @@ BEGIN
         VALUES (
             v_workflow_id, enqueue_workflow.workflow_name, enqueue_workflow.queue_name,
             CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
-            jsonb_build_object(
-                'positionalArgs', enqueue_workflow.positional_args,
-                'namedArgs', enqueue_workflow.named_args
-            ),
-            enqueue_workflow.priority, enqueue_workflow.deduplication_id,
+            v_inputs, enqueue_workflow.priority, enqueue_workflow.deduplication_id,
             enqueue_workflow.queue_partition_key, enqueue_workflow.app_version,
             coalesce(enqueue_workflow.max_attempts, 50), v_now, v_available_at,
             enqueue_workflow.deadline, enqueue_workflow.timeout,
@@ -3031,7 +3333,7 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.enqueue_workflow(
     text, text, jsonb, jsonb, text, text, text, int, text,
-    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb, interval, interval
 ) IS
     'Enqueues a workflow and returns its id; durable when the transaction commits.';
 
@@ -3045,9 +3347,9 @@ COMMENT ON FUNCTION lockstep.enqueue_workflow(
 -- treats it; one that it refuses refuses them all.
 --
 -- Takes no lock beside the new rows. Rivals with the same workflow_id or
--- deduplication_id are waited for inside the INSERT, in the order of the arrays:
--- of two calls that name the same ids in different orders one may fail as
--- deadlocked. What met a rival is handed to enqueue_workflow(), which decides.
+-- deduplication_id are waited for inside the INSERT, in the order of the ids, so that
+-- two calls for the same ids do not deadlock. What met a rival is handed to
+-- enqueue_workflow(), which decides.
 CREATE FUNCTION lockstep.enqueue_workflows(
     workflow_name text,
     queue_name text,
@@ -3065,7 +3367,9 @@ CREATE FUNCTION lockstep.enqueue_workflows(
     max_attempts int DEFAULT NULL,
     app_version text DEFAULT NULL,
     headers jsonb DEFAULT NULL,
-    retries jsonb DEFAULT NULL
+    retries jsonb DEFAULT NULL,
+    debounce interval DEFAULT NULL,
+    debounce_max_delay interval DEFAULT NULL
 )
 RETURNS SETOF text
 LANGUAGE plpgsql
@@ -3075,61 +3379,52 @@ AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
     v_available_at timestamptz;
-    v_count constant int := cardinality(enqueue_workflows.named_args);
-    v_counts constant int[] := ARRAY[
-        cardinality(enqueue_workflows.positional_args), cardinality(enqueue_workflows.workflow_ids),
-        cardinality(enqueue_workflows.deduplication_ids), cardinality(enqueue_workflows.queue_partition_keys)
-    ];
     v_problem text[];
     v_ids text[];
     v_inserted text[];
     r_rest record;
 BEGIN
     v_problem := lockstep._enqueue_problem(
-        enqueue_workflows.workflow_name, enqueue_workflows.queue_name, '[]', '{}', NULL, NULL,
-        enqueue_workflows.on_duplicate, enqueue_workflows.priority, NULL,
+        enqueue_workflows.workflow_name, enqueue_workflows.queue_name, '[]', '{}', NULL,
+        'each has its own', enqueue_workflows.on_duplicate, enqueue_workflows.priority, NULL,
         enqueue_workflows.delay, enqueue_workflows.run_at, enqueue_workflows.timeout,
         enqueue_workflows.deadline, enqueue_workflows.max_attempts,
-        enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries
+        enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries,
+        enqueue_workflows.debounce, enqueue_workflows.debounce_max_delay
     );
-
-    IF v_problem IS NULL AND (v_count IS NULL OR v_count <> ANY (v_counts)) THEN
-        v_problem := ARRAY[
-            'named_args must have one element per workflow, as every other array that is given',
-            format(
-                'named_args has %s, positional_args, workflow_ids, deduplication_ids and queue_partition_keys have %s.',
-                coalesce(v_count::text, 'none'), array_to_string(v_counts, ', ', 'none')
-            ),
-            'Pass an empty object for a workflow without named arguments, and leave out an array that says nothing.'
-        ];
-    END IF;
-
     IF v_problem IS NULL THEN
-        SELECT lockstep._enqueue_problem(
-            enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
-            coalesce(n.positional_args, '[]'), coalesce(n.named_args, '{}'),
-            n.workflow_id, n.deduplication_id, enqueue_workflows.on_duplicate,
-            enqueue_workflows.priority, n.queue_partition_key,
-            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        )
-        INTO v_problem
-        FROM unnest(
-            enqueue_workflows.named_args, enqueue_workflows.positional_args, enqueue_workflows.workflow_ids,
-            enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
-        ) WITH ORDINALITY
-            AS n (named_args, positional_args, workflow_id, deduplication_id, queue_partition_key, place)
-        WHERE jsonb_typeof(n.named_args) <> 'object'
-            OR jsonb_typeof(n.positional_args) <> 'array'
-            OR btrim(n.workflow_id) = '' OR length(n.workflow_id) > 512
-            OR btrim(n.deduplication_id) = '' OR length(n.deduplication_id) > 512
-            OR btrim(n.queue_partition_key) = '' OR length(n.queue_partition_key) > 512
-        ORDER BY n.place
-        LIMIT 1;
+        v_problem := lockstep._enqueue_many_problem(
+            enqueue_workflows.named_args, enqueue_workflows.positional_args,
+            enqueue_workflows.workflow_ids, enqueue_workflows.deduplication_ids,
+            enqueue_workflows.queue_partition_keys, enqueue_workflows.debounce
+        );
     END IF;
-
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION '%', v_problem[1]
             USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    IF enqueue_workflows.debounce IS NOT NULL THEN
+        RETURN QUERY
+        SELECT n.workflow_id
+        FROM unnest(lockstep._debounce_workflows(
+            enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
+            ARRAY(
+                SELECT jsonb_build_object(
+                    'positionalArgs', coalesce(n.positional_args, '[]'),
+                    'namedArgs', coalesce(n.named_args, '{}')
+                )
+                FROM unnest(enqueue_workflows.named_args, enqueue_workflows.positional_args) WITH ORDINALITY
+                    AS n (named_args, positional_args, place)
+                ORDER BY n.place
+            ),
+            enqueue_workflows.workflow_ids, enqueue_workflows.deduplication_ids,
+            enqueue_workflows.queue_partition_keys, enqueue_workflows.priority,
+            enqueue_workflows.timeout, enqueue_workflows.deadline, enqueue_workflows.max_attempts,
+            enqueue_workflows.app_version, enqueue_workflows.headers, enqueue_workflows.retries,
+            enqueue_workflows.debounce, enqueue_workflows.debounce_max_delay
+        )) AS n (workflow_id);
+        RETURN;
     END IF;
 
     v_available_at := coalesce(
@@ -3142,7 +3437,32 @@ BEGIN
             AS n (named_args, workflow_id, place)
     );
 
-    IF enqueue_workflows.workflow_ids IS NOT NULL
+    IF num_nonnulls(enqueue_workflows.workflow_ids, enqueue_workflows.deduplication_ids) = 0 THEN
+        -- meets no rival, and need not look for one
+        INSERT INTO lockstep.workflow_status (
+            workflow_id, workflow_name, queue_name, status, inputs, priority, queue_partition_key,
+            app_version, max_attempts, created_at, available_at, deadline_at, timeout, enqueued_by,
+            headers, retries
+        )
+        SELECT
+            n.workflow_id, enqueue_workflows.workflow_name, enqueue_workflows.queue_name,
+            CASE WHEN v_available_at > v_now THEN 'DELAYED' ELSE 'ENQUEUED' END,
+            jsonb_build_object(
+                'positionalArgs', coalesce(n.positional_args, '[]'),
+                'namedArgs', coalesce(n.named_args, '{}')
+            ),
+            enqueue_workflows.priority, n.queue_partition_key, enqueue_workflows.app_version,
+            coalesce(enqueue_workflows.max_attempts, 50), v_now + n.place * interval '1 us',
+            v_available_at + n.place * interval '1 us', enqueue_workflows.deadline,
+            enqueue_workflows.timeout, lockstep._caller(), enqueue_workflows.headers, enqueue_workflows.retries
+        FROM unnest(
+            v_ids, enqueue_workflows.named_args, enqueue_workflows.positional_args,
+            enqueue_workflows.queue_partition_keys
+        ) WITH ORDINALITY
+            AS n (workflow_id, named_args, positional_args, queue_partition_key, place);
+
+        v_inserted := v_ids;
+    ELSIF enqueue_workflows.workflow_ids IS NOT NULL
         AND (SELECT count(*) > count(DISTINCT i.workflow_id) FROM unnest(v_ids) AS i (workflow_id))
     THEN
         v_inserted := '{}';  -- where ids repeat, one after the other is decided
@@ -3172,6 +3492,7 @@ BEGIN
                 enqueue_workflows.deduplication_ids, enqueue_workflows.queue_partition_keys
             ) WITH ORDINALITY
                 AS n (workflow_id, named_args, positional_args, deduplication_id, queue_partition_key, place)
+            ORDER BY n.deduplication_id COLLATE "C", n.workflow_id COLLATE "C"
             ON CONFLICT DO NOTHING
             RETURNING workflow_status.workflow_id
         )
@@ -3181,7 +3502,7 @@ BEGIN
         FROM inserted AS i;
     END IF;
 
-    IF cardinality(v_inserted) < v_count THEN
+    IF cardinality(v_inserted) < cardinality(v_ids) THEN
         FOR r_rest IN
             SELECT n.*
             FROM unnest(
@@ -3215,7 +3536,7 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.enqueue_workflows(
     text, text, jsonb[], jsonb[], text[], text[], text, int, text[],
-    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb
+    interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb, interval, interval
 ) IS
     'Enqueues many workflows of one name at once; returns their ids in order.';
 
@@ -5732,18 +6053,14 @@ DECLARE
 BEGIN
     IF send_message.destination_id IS NULL
         OR btrim(send_message.destination_id) = '' OR length(send_message.destination_id) > 512
+        OR btrim(send_message.topic) = '' OR length(send_message.topic) > 512
+        OR btrim(send_message.idempotency_key) = '' OR length(send_message.idempotency_key) > 512
+        OR send_message.message IS NULL
     THEN
-        v_problem := lockstep._name_problem('destination_id', send_message.destination_id);
-    ELSIF btrim(send_message.topic) = '' OR length(send_message.topic) > 512 THEN
-        v_problem := lockstep._name_problem('topic', send_message.topic);
-    ELSIF btrim(send_message.idempotency_key) = '' OR length(send_message.idempotency_key) > 512 THEN
-        v_problem := lockstep._name_problem('idempotency_key', send_message.idempotency_key);
-    ELSIF send_message.message IS NULL THEN
-        v_problem := ARRAY[
-            'message must not be null', 'It is null.', 'Pass ''null''::jsonb to send a JSON null.'
-        ];
-    END IF;
-    IF v_problem IS NOT NULL THEN
+        v_problem := lockstep._send_problem(
+            send_message.destination_id, send_message.message, send_message.topic,
+            send_message.idempotency_key
+        );
         RAISE EXCEPTION '%', v_problem[1]
             USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
     END IF;
@@ -5789,6 +6106,150 @@ COMMENT ON FUNCTION lockstep.send_message(text, jsonb, text, text) IS
 
 -- sql/60_message/send_messages.sql
 
+-- Sends many messages with one INSERT; returns their ids in order.
+--
+-- destination_ids and messages have one element per message, idempotency_keys as many or
+-- is NULL; topic is that of all. Each message is treated as send_message() treats it; one
+-- that it refuses refuses them all. Those for one workflow are received in the order
+-- of the arrays.
+--
+-- Lock order: the workflow rows by id (FOR KEY SHARE), then notifications by destination
+-- and key, then the rows of those that wait, by id: two calls for the same workflows do
+-- not deadlock. Who holds a row FOR UPDATE, such as a restart, is waited for, and so is
+-- another sender of the same key.
+CREATE FUNCTION lockstep.send_messages(
+    destination_ids text[],
+    messages jsonb[],
+    topic text DEFAULT NULL,
+    idempotency_keys text[] DEFAULT NULL
+)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_topic constant text := coalesce(send_messages.topic, '');
+    v_counts constant int[] := ARRAY[
+        cardinality(send_messages.messages), cardinality(send_messages.idempotency_keys)
+    ];
+    v_problem text[];
+    v_known text[];
+    v_waiting text[];
+    v_unknown text;
+    v_ids text[];
+    v_reached text[];
+BEGIN
+    IF send_messages.destination_ids IS NULL OR send_messages.messages IS NULL
+        OR cardinality(send_messages.destination_ids) <> ANY (v_counts)
+    THEN
+        v_problem := ARRAY[
+            'destination_ids and messages must have one element per message, and idempotency_keys if it is given',
+            format(
+                'destination_ids has %s, messages and idempotency_keys have %s.',
+                coalesce(cardinality(send_messages.destination_ids)::text, 'none'),
+                array_to_string(v_counts, ', ', 'none')
+            ),
+            'Repeat the id of a workflow that several messages are for.'
+        ];
+    ELSE
+        SELECT lockstep._send_problem(n.destination_id, n.message, send_messages.topic, n.idempotency_key)
+        INTO v_problem
+        FROM unnest(send_messages.destination_ids, send_messages.messages, send_messages.idempotency_keys)
+            WITH ORDINALITY AS n (destination_id, message, idempotency_key, place)
+        WHERE n.destination_id IS NULL OR btrim(n.destination_id) = '' OR length(n.destination_id) > 512
+            OR btrim(send_messages.topic) = '' OR length(send_messages.topic) > 512
+            OR btrim(n.idempotency_key) = '' OR length(n.idempotency_key) > 512
+            OR n.message IS NULL
+        ORDER BY n.place
+        LIMIT 1;
+    END IF;
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    WITH held AS (
+        SELECT w.workflow_id, w.waiting_for
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = ANY (send_messages.destination_ids)
+        ORDER BY w.workflow_id
+        FOR KEY SHARE
+    )
+
+    SELECT
+        array_agg(h.workflow_id),
+        array_agg(h.workflow_id) FILTER (WHERE 'message:' || v_topic = ANY (h.waiting_for))
+    INTO v_known, v_waiting
+    FROM held AS h;
+
+    SELECT n.destination_id
+    INTO v_unknown
+    FROM unnest(send_messages.destination_ids) WITH ORDINALITY AS n (destination_id, place)
+    WHERE n.destination_id NOT IN (SELECT unnest(v_known))
+    ORDER BY n.place
+    LIMIT 1;
+
+    IF FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(v_unknown);
+    END IF;
+
+    -- created_at is the same for all: they are received in the order of their ids
+    v_ids := ARRAY(
+        SELECT lockstep._generate_id(v_now + n.place * interval '1 us')
+        FROM unnest(send_messages.destination_ids) WITH ORDINALITY AS n (destination_id, place)
+        ORDER BY n.place
+    );
+
+    WITH inserted AS (
+        INSERT INTO lockstep.notifications AS m (
+            message_id, destination_id, topic, message, idempotency_key, created_at
+        )
+        SELECT
+            n.message_id, n.destination_id, v_topic, n.message, n.idempotency_key, v_now
+        FROM unnest(v_ids, send_messages.destination_ids, send_messages.messages, send_messages.idempotency_keys)
+            WITH ORDINALITY AS n (message_id, destination_id, message, idempotency_key, place)
+        ORDER BY n.destination_id COLLATE "C", n.idempotency_key COLLATE "C", n.place
+        ON CONFLICT (destination_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+        RETURNING m.destination_id
+    )
+
+    SELECT array_agg(i.destination_id)
+    INTO v_reached
+    FROM inserted AS i;
+
+    IF v_waiting IS NOT NULL THEN
+        PERFORM lockstep._wake_workflows(ARRAY(
+            SELECT r.workflow_id FROM unnest(v_reached) AS r (workflow_id)
+            INTERSECT
+            SELECT w.workflow_id FROM unnest(v_waiting) AS w (workflow_id)
+        ));
+    END IF;
+
+    IF cardinality(v_reached) IS DISTINCT FROM cardinality(v_ids) THEN
+        RETURN QUERY
+        SELECT coalesce(m.message_id, n.message_id)
+        FROM unnest(v_ids, send_messages.destination_ids, send_messages.idempotency_keys)
+            WITH ORDINALITY AS n (message_id, destination_id, idempotency_key, place)
+        LEFT JOIN lockstep.notifications AS m
+            ON m.destination_id = n.destination_id
+            AND m.idempotency_key = n.idempotency_key
+        ORDER BY n.place;
+    ELSE
+        RETURN QUERY
+        SELECT n.message_id
+        FROM unnest(v_ids) AS n (message_id);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.send_messages(text[], jsonb[], text, text[]) IS
+    'Sends many messages at once; returns their ids in order.';
+
+-- sql/60_message/send_step_messages.sql
+
 -- Sends messages from steps of workflows, each recorded as its step's outcome.
 --
 -- messages: [{"workflow_id", "attempt", "step_id", "destination_id", "topic",
@@ -5798,7 +6259,7 @@ COMMENT ON FUNCTION lockstep.send_message(text, jsonb, text, text) IS
 --
 -- Lock order: the executor row (FOR KEY SHARE), then as send_message(). Gives
 -- up with 55P03 when a row stays locked, as finish_workflows().
-CREATE FUNCTION lockstep.send_messages(executor_id text, messages jsonb)
+CREATE FUNCTION lockstep.send_step_messages(executor_id text, messages jsonb)
 RETURNS TABLE (workflow_id text, step_id int, outcome text)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -5810,11 +6271,11 @@ DECLARE
     v_now constant timestamptz := clock_timestamp();
     r_message record;
 BEGIN
-    PERFORM lockstep._hold_executor(send_messages.executor_id);
+    PERFORM lockstep._hold_executor(send_step_messages.executor_id);
 
     FOR r_message IN
         SELECT m.*
-        FROM jsonb_to_recordset(send_messages.messages) AS m (
+        FROM jsonb_to_recordset(send_step_messages.messages) AS m (
             workflow_id text, attempt int, step_id int, destination_id text, topic text,
             message jsonb, idempotency_key text
         )
@@ -5822,7 +6283,7 @@ BEGIN
         workflow_id := r_message.workflow_id;
         step_id := r_message.step_id;
 
-        IF NOT lockstep._is_held(send_messages.executor_id, r_message.workflow_id, r_message.attempt) THEN
+        IF NOT lockstep._is_held(send_step_messages.executor_id, r_message.workflow_id, r_message.attempt) THEN
             outcome := 'lost';
             RETURN NEXT;
             CONTINUE;
@@ -5851,7 +6312,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION lockstep.send_messages(text, jsonb) IS
+COMMENT ON FUNCTION lockstep.send_step_messages(text, jsonb) IS
     'Sends messages from steps of workflows, each recorded as its step''s outcome.';
 
 -- sql/60_message/set_events.sql
@@ -7336,7 +7797,7 @@ BEGIN
     IF advance_workflows.changes ? 'messages' THEN
         SELECT json_agg(m)
         INTO v_messages
-        FROM lockstep.send_messages(advance_workflows.executor_id, advance_workflows.changes -> 'messages') AS m;
+        FROM lockstep.send_step_messages(advance_workflows.executor_id, advance_workflows.changes -> 'messages') AS m;
     END IF;
 
     IF advance_workflows.changes ? 'receives' THEN
@@ -7516,6 +7977,7 @@ BEGIN ATOMIC
             ('client', 'enqueue_workflow'),
             ('client', 'enqueue_workflows'),
             ('client', 'send_message'),
+            ('client', 'send_messages'),
             ('client', 'get_event'),
             ('client', 'get_workflow'),
             ('client', 'read_stream'),
@@ -7535,7 +7997,7 @@ BEGIN ATOMIC
             ('worker', 'set_events'),
             ('worker', 'write_streams'),
             ('worker', 'set_progress'),
-            ('worker', 'send_messages'),
+            ('worker', 'send_step_messages'),
             ('worker', 'receive_messages'),
             ('worker', 'suspend_workflows'),
             ('worker', 'finish_workflows'),
