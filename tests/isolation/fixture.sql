@@ -13,6 +13,7 @@ AS $$
     DELETE FROM lockstep.workflow_streams;
     DELETE FROM lockstep.waiter;
     DELETE FROM lockstep.queue;
+    DELETE FROM lockstep.queue_start;
     DELETE FROM lockstep.executor;
 
     INSERT INTO lockstep.executor (executor_id, queues, workflow_names, lease_duration, expires_at)
