@@ -17,8 +17,13 @@ import unasync
 CONFIG = Path(__file__).parent.parent / "pyproject.toml"
 PACKAGE = Path(__file__).parent.parent / "src" / "lockstep"
 BANNER = "# Generated from {source} by tools/generate_sync.py. Do not edit.\n"
-MODULES = {"_async_client.py": "_client.py", "_async_management.py": "_management.py"}
+MODULES = {
+    "_async_client.py": "_client.py",
+    "_async_management.py": "_management.py",
+    "_async_bulk.py": "_bulk.py",
+}
 REPLACEMENTS = {
+    "AsyncBulk": "Bulk",
     "AsyncClient": "Client",
     "AsyncConnection": "Connection",
     "AsyncManagement": "Management",
@@ -34,6 +39,7 @@ PHRASES = {
     ">>> async with": ">>> with",
     ">>> async for": ">>> for",
     "            for info in page:\n                yield info\n": "            yield from page\n",
+    "_async_bulk": "_bulk",
     "_async_management": "_management",
     "= await client": "= client",
     "await client.": "client.",

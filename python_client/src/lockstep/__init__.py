@@ -8,6 +8,7 @@ the README of the project for an example and docs/concepts.md for the guarantees
 from . import sync
 from ._app import App
 from ._async_client import AsyncClient
+from ._bulk_calls import EnqueueOptions
 from ._calls import WorkflowInfo
 from ._children import WorkflowHandle, map, start_workflow
 from ._client import Client
@@ -63,6 +64,7 @@ __all__ = [
     "Client",
     "ConfiguredWorkflow",
     "DuplicateWorkflow",
+    "EnqueueOptions",
     "InvalidArgument",
     "InvalidInput",
     "LeaseLost",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
@@ -15,6 +15,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import tuple_row
 
 from . import _calls
+from ._async_bulk import AsyncBulk
 from ._async_management import AsyncManagement
 from ._calls import Call, Finding, Watch, WorkflowInfo
 from ._codec import decode_json
@@ -30,7 +31,7 @@ T = TypeVar("T")
 Rows = list[T]
 
 
-class AsyncClient(AsyncManagement):
+class AsyncClient(AsyncManagement, AsyncBulk):
     """
     A client of the workflows in a database.
 
@@ -364,6 +365,20 @@ class AsyncClient(AsyncManagement):
             raise WorkflowNotFound("no such workflow")
         return rows[0]
 
+    async def _fetch_together(
+        self, calls: Sequence[Call[T]], conn: AsyncConnection[Any] | None
+    ) -> Rows[T]:
+        """Make calls in one transaction, which is the caller's if there is one."""
+        connection = conn if conn is not None else self._bound
+        if len(calls) < 2 or (connection is not None and not connection.autocommit):
+            return [row for call in calls for row in await self._fetch(call, connection)]
+        if connection is not None:
+            async with connection.transaction():
+                return [row for call in calls for row in await self._fetch(call, connection)]
+        # not the client's own, which other tasks use: they would be part of the transaction
+        async with await self._open() as connection, connection.transaction():
+            return [row for call in calls for row in await self._fetch(call, connection)]
+
     async def _fetch(self, call: Call[T], conn: AsyncConnection[Any] | None) -> Rows[T]:
         connection = conn if conn is not None else self._bound
         if connection is None:
@@ -379,10 +394,13 @@ class AsyncClient(AsyncManagement):
     async def _connect(self) -> AsyncConnection[Any]:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
-                self._connection = await AsyncConnection.connect(
-                    self._dsn,
-                    autocommit=True,
-                    prepare_threshold=None,
-                    application_name="lockstep client",
-                )
+                self._connection = await self._open()
             return self._connection
+
+    async def _open(self) -> AsyncConnection[Any]:
+        return await AsyncConnection.connect(
+            self._dsn,
+            autocommit=True,
+            prepare_threshold=None,
+            application_name="lockstep client",
+        )

@@ -170,12 +170,7 @@ def _enqueue_workflow(
         queue_name = queue_name or workflow.queue_name
     else:
         workflow_name = workflow
-    if "retries" in given:
-        given["retries"] = encode(retry_policy(given["retries"]))
-    if "headers" in given:
-        given["headers"] = encode(given["headers"])
-    casts = {"headers": "::jsonb", "retries": "::jsonb"}
-    names = "".join(f", {name} => %s{casts.get(name, '')}" for name in given)
+    names, values = written_options(given)
     return Call(
         f"SELECT lockstep.enqueue_workflow(%s, %s, %s::jsonb, %s::jsonb{names})",
         (
@@ -183,10 +178,22 @@ def _enqueue_workflow(
             queue_name or "default",
             encode(list(args)),
             encode(dict(named_args)),
-            *given.values(),
+            *values,
         ),
         _first,
     )
+
+
+def written_options(given: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """Return options as arguments of the SQL functions: their text, and the values."""
+    values = dict(given)
+    if "retries" in values:
+        values["retries"] = encode(retry_policy(values["retries"]))
+    if "headers" in values:
+        values["headers"] = encode(values["headers"])
+    casts = {"headers": "::jsonb", "retries": "::jsonb"}
+    names = "".join(f", {name} => %s{casts.get(name, '')}" for name in values)
+    return names, list(values.values())
 
 
 def send_message(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
@@ -16,6 +16,7 @@ from psycopg import Connection
 from psycopg.rows import tuple_row
 
 from . import _calls
+from ._bulk import Bulk
 from ._calls import Call, Finding, Watch, WorkflowInfo
 from ._codec import decode_json
 from ._dsn import resolve_dsn
@@ -31,7 +32,7 @@ T = TypeVar("T")
 Rows = list[T]
 
 
-class Client(Management):
+class Client(Management, Bulk):
     """
     A client of the workflows in a database.
 
@@ -361,6 +362,18 @@ class Client(Management):
             raise WorkflowNotFound("no such workflow")
         return rows[0]
 
+    def _fetch_together(self, calls: Sequence[Call[T]], conn: Connection[Any] | None) -> Rows[T]:
+        """Make calls in one transaction, which is the caller's if there is one."""
+        connection = conn if conn is not None else self._bound
+        if len(calls) < 2 or (connection is not None and not connection.autocommit):
+            return [row for call in calls for row in self._fetch(call, connection)]
+        if connection is not None:
+            with connection.transaction():
+                return [row for call in calls for row in self._fetch(call, connection)]
+        # not the client's own, which other tasks use: they would be part of the transaction
+        with self._open() as connection, connection.transaction():
+            return [row for call in calls for row in self._fetch(call, connection)]
+
     def _fetch(self, call: Call[T], conn: Connection[Any] | None) -> Rows[T]:
         connection = conn if conn is not None else self._bound
         if connection is None:
@@ -376,10 +389,13 @@ class Client(Management):
     def _connect(self) -> Connection[Any]:
         with self._connecting:
             if self._connection is None or self._connection.closed:
-                self._connection = Connection.connect(
-                    self._dsn,
-                    autocommit=True,
-                    prepare_threshold=None,
-                    application_name="lockstep client",
-                )
+                self._connection = self._open()
             return self._connection
+
+    def _open(self) -> Connection[Any]:
+        return Connection.connect(
+            self._dsn,
+            autocommit=True,
+            prepare_threshold=None,
+            application_name="lockstep client",
+        )

@@ -125,6 +125,17 @@ def test_enqueue_send_and_result(database: Database, run: Run) -> None:
     assert json.loads(run("result", "done").stdout) == {"total": 5}
 
 
+def test_enqueue_takes_a_debounce(database: Database, run: Run) -> None:
+    options = ("--deduplication-id", "d", "--debounce", "2h", "--debounce-max-delay", "1h")
+    first = run("enqueue", "greet", "--args", "[1]", *options)
+    assert run("enqueue", "greet", "--args", "[2]", *options).stdout == first.stdout
+    rows = database.rows(
+        "SELECT inputs -> 'positionalArgs', available_at - created_at = interval '1 h'"
+        " FROM lockstep.workflow_status"
+    )
+    assert rows == [([2], True)]
+
+
 def test_changes_by_id(database: Database, run: Run) -> None:
     insert(database, "w1")
     insert(database, "w2")

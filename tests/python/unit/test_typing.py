@@ -60,6 +60,12 @@ async def uses_async(
     reveal_type(await client.get_event("id", "key", timeout=timedelta(1)))  # Any
     async for value in client.read_stream("id", "key", from_offset=1):
         reveal_type(value)  # Any
+    reveal_type(await client.enqueue_many(fulfil, [(1,), [2]], priority=1))  # list[str]
+    await client.enqueue_many("fulfil", ({"order_id": n} for n in range(3)), conn=conn)
+    await client.enqueue_many(fulfil, [1, 2])  # error
+    await client.enqueue_many(fulfil, [(1,)], prioritty=1)  # error
+    await client.enqueue_many(fulfil, [(1,)], workflow_id="x")  # error
+    reveal_type(await client.send_many(["id"], [1], idempotency_keys=[None]))  # list[str]
 
 
 def uses_sync(client: lockstep.Client, conn: psycopg.Connection[Any]) -> None:

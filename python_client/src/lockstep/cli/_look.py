@@ -173,6 +173,12 @@ def enqueue(
     ] = None,
     priority: Annotated[int, typer.Option(min=0, help="0 runs first.")] = 0,
     delay: Annotated[str | None, typer.Option(help="Start later: 90s, 15m, 12h, 30d.")] = None,
+    debounce: Annotated[
+        str | None, typer.Option(help="Start when calls have paused for so long: 90s, 15m.")
+    ] = None,
+    debounce_max_delay: Annotated[
+        str | None, typer.Option(help="Start so long after the first call at the latest.")
+    ] = None,
     app_version: Annotated[str | None, typer.Option(help="Ask for this version.")] = None,
     headers: Annotated[str | None, typer.Option(help="JSON object of headers.")] = None,
     dsn: Dsn = None,
@@ -194,6 +200,10 @@ def enqueue(
             deduplication_id=deduplication_id,
             priority=priority,
             delay=None if delay is None else parse_duration(delay),
+            debounce=None if debounce is None else parse_duration(debounce),
+            debounce_max_delay=(
+                None if debounce_max_delay is None else parse_duration(debounce_max_delay)
+            ),
             app_version=app_version,
             headers=None if headers is None else parse_json(headers, "--headers"),
         )
