@@ -9,3 +9,6 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.waiter', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.queue_start', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.executor', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.state_machine', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.state_transition', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.state_history', '');

@@ -20,6 +20,9 @@ BEGIN ATOMIC
             ('client', 'read_stream'),
             ('client', 'watch_workflows'),
             ('client', 'check_watches'),
+            ('client', 'fire_event'),
+            ('client', 'list_transitions'),
+            ('client', 'newest_version'),
             ('client', 'version'),
             ('worker', 'register_executor'),
             ('worker', 'unregister_executor'),
@@ -65,6 +68,13 @@ BEGIN ATOMIC
             ('admin', 'drop_queue'),
             ('admin', 'pause_queue'),
             ('admin', 'unpause_queue'),
+            ('admin', 'create_state_machine'),
+            ('admin', 'add_transition'),
+            ('admin', 'attach_state_machine'),
+            ('admin', 'detach_state_machine'),
+            ('admin', 'record_transition'),
+            ('admin', 'state_machine_diagram'),
+            ('admin', 'purge_state_history'),
             ('admin', 'grant_usage')
     ) AS c (capability, function_name);
 END;

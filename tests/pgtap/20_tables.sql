@@ -31,6 +31,15 @@ VALUES
     ('executor', jsonb_build_object(
         'executor_id', 'e', 'queues', '["q"]'::jsonb, 'workflow_names', '[]'::jsonb, 'lease_duration', '30 s',
         'pins_version', false, 'is_idle', false, 'registered_at', now(), 'expires_at', now()
+    )),
+    ('state_machine', jsonb_build_object('machine_name', 'm', 'version', 1, 'created_at', now(), 'created_by', 'me')),
+    ('state_transition', jsonb_build_object(
+        'machine_name', 'm', 'version', 1, 'from_state', 'a', 'event', 'e', 'to_state', 'b'
+    )),
+    ('state_history', jsonb_build_object(
+        'transition_id', 't', 'table_name', 'o', 'key', '{"id": 1}'::jsonb, 'machine_name', 'm', 'version', 1,
+        'from_state', 'a', 'event', 'e', 'to_state', 'b', 'changed_at', now(), 'changed_by', 'me',
+        'transaction_id', 1
     ));
 
 CREATE FUNCTION pg_temp.insert_changed(p_table text, p_changes jsonb)
@@ -151,6 +160,19 @@ VALUES
     ('queue', 'limits_are_positive', '{"concurrency": 0}'),
     ('queue', 'limits_are_positive', '{"partition_concurrency": 0}'),
     ('queue', 'limits_are_positive', '{"concurrency": 1, "partition_concurrency": -1}'),
+    ('state_machine', 'name_has_a_length', '{"machine_name": ""}'),
+    ('state_machine', 'version_is_positive', '{"version": 0}'),
+    ('state_transition', 'names_have_a_length', '{"machine_name": ""}'),
+    ('state_transition', 'names_have_a_length', '{"from_state": ""}'),
+    ('state_transition', 'names_have_a_length', jsonb_build_object('event', repeat('x', 513))),
+    ('state_transition', 'names_have_a_length', '{"to_state": ""}'),
+    ('state_transition', 'names_have_a_length', '{"workflow_name": "", "queue_name": "q"}'),
+    ('state_transition', 'names_have_a_length', '{"workflow_name": "w", "queue_name": ""}'),
+    ('state_transition', 'leads_elsewhere', '{"to_state": "a"}'),
+    ('state_transition', 'queue_of_a_workflow', '{"workflow_name": "w"}'),
+    ('state_transition', 'queue_of_a_workflow', '{"queue_name": "q"}'),
+    ('state_history', 'key_is_an_object', '{"key": 1}'),
+    ('state_history', 'has_a_state', '{"from_state": null, "to_state": null}'),
     ('executor', 'serves_a_queue', '{"queues": []}'),
     ('executor', 'lease_is_positive', '{"lease_duration": "0 s"}');
 
@@ -206,6 +228,11 @@ VALUES
     ('workflow_status', '{"workflow_id": "retried", "status": "DELAYED", "error": {}, "failures": 1, "retries": {}}'),
     ('operation_outputs', '{"step_id": 4, "completed_at": null, "available_at": "2026-01-01", "error": {}}'),
     ('notifications', '{"message_id": "n", "consumed_at": "2026-01-01", "consumed_by_step": 1}'),
+    ('state_machine', '{"version": 2}'),
+    ('state_transition', '{"from_state": null}'),
+    ('state_transition', '{"event": "f", "workflow_name": "w", "queue_name": "q"}'),
+    ('state_history', '{"transition_id": "u", "from_state": null, "event": null}'),
+    ('state_history', '{"transition_id": "v", "event": null, "to_state": null}'),
     ('queue', '{"queue_name": "r", "concurrency": 1, "partition_concurrency": 1}');
 
 SELECT lives_ok(

@@ -1,0 +1,51 @@
+-- The moves that rows of application tables made, their insertion and deletion among them.
+CREATE TABLE lockstep.state_history (
+    transition_id text NOT NULL DEFAULT lockstep._generate_id(),
+    table_name text NOT NULL,
+    key jsonb NOT NULL,
+    machine_name text NOT NULL,
+    version int NOT NULL,
+    from_state text,
+    event text,
+    to_state text,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed_by text NOT NULL DEFAULT current_user,
+    transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(), -- noqa: CP05
+    workflow_id text,
+
+    CONSTRAINT state_history_pkey PRIMARY KEY (transition_id),
+
+    CONSTRAINT state_history_key_is_an_object_check CHECK (jsonb_typeof(key) = 'object'),
+    CONSTRAINT state_history_has_a_state_check CHECK (num_nonnulls(from_state, to_state) > 0)
+);
+
+-- finds the moves of a row; a hash, because keys may be longer than what a B-tree takes
+CREATE INDEX state_history_key_idx
+ON lockstep.state_history USING hash (key);
+
+COMMENT ON TABLE lockstep.state_history IS
+    'The moves that rows of application tables made, their insertion and deletion among them.';
+COMMENT ON COLUMN lockstep.state_history.transition_id IS
+    'Identifies the move; a time-ordered UUID.';
+COMMENT ON COLUMN lockstep.state_history.table_name IS
+    'Table of the row, with its schema, as it was called then.';
+COMMENT ON COLUMN lockstep.state_history.key IS
+    'Primary key of the row: an object with one element per column.';
+COMMENT ON COLUMN lockstep.state_history.machine_name IS
+    'State machine that allowed the move.';
+COMMENT ON COLUMN lockstep.state_history.version IS
+    'Version of the state machine.';
+COMMENT ON COLUMN lockstep.state_history.from_state IS
+    'State that was left; NULL if the row was inserted.';
+COMMENT ON COLUMN lockstep.state_history.event IS
+    'What happened to the row; NULL if it was deleted, or inserted where no event is declared.';
+COMMENT ON COLUMN lockstep.state_history.to_state IS
+    'State that was reached; NULL if the row was deleted.';
+COMMENT ON COLUMN lockstep.state_history.changed_at IS
+    'When the row was written.';
+COMMENT ON COLUMN lockstep.state_history.changed_by IS
+    'Role that wrote the row.';
+COMMENT ON COLUMN lockstep.state_history.transaction_id IS
+    'Transaction that wrote the row; moves of one transaction share it.';
+COMMENT ON COLUMN lockstep.state_history.workflow_id IS
+    'Workflow that the move started, if any; its id is that of the move.';
