@@ -21,12 +21,14 @@ MODULES = {
     "_async_client.py": "_client.py",
     "_async_management.py": "_management.py",
     "_async_bulk.py": "_bulk.py",
+    "_async_schedules.py": "_schedules.py",
 }
 REPLACEMENTS = {
     "AsyncBulk": "Bulk",
     "AsyncClient": "Client",
     "AsyncConnection": "Connection",
     "AsyncManagement": "Management",
+    "AsyncSchedules": "Schedules",
     "AsyncWatcher": "Watcher",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
@@ -41,6 +43,7 @@ PHRASES = {
     "            for info in page:\n                yield info\n": "            yield from page\n",
     "_async_bulk": "_bulk",
     "_async_management": "_management",
+    "_async_schedules": "_schedules",
     "= await client": "= client",
     "await client.": "client.",
     "await conn.": "conn.",

@@ -2,7 +2,8 @@
 --
 -- Extends the executor's lease (heartbeat()), puts back what dead executors held
 -- (recover_workflows()) and makes claimable what fell due
--- (promote_due_workflows()); each tells when it wants to be called next. Says also
+-- (promote_due_workflows()); each tells when it wants to be called next, and schedules
+-- tell when they want due_schedules() to be. Says also
 -- whether a workflow waits that the executor can run, so that a sleeping worker,
 -- which the doorbell may have missed, need not claim to know. A busy one, which
 -- claims all the time, is spared the looks into the queues.
@@ -18,7 +19,8 @@ CREATE OR REPLACE FUNCTION lockstep.pulse(
     OUT next_expiry_in double precision,
     OUT promoted_count int,
     OUT next_due_in double precision,
-    OUT has_ready boolean
+    OUT has_ready boolean,
+    OUT next_tick_in double precision
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -48,6 +50,8 @@ BEGIN
             AND w.workflow_name = ANY (e.workflow_names)
             AND (w.app_version IS NULL OR w.app_version = e.app_version)
     );
+
+    next_tick_in := lockstep._next_tick_in();
 END
 $$;
 COMMENT ON FUNCTION lockstep.pulse(text, boolean, boolean) IS

@@ -46,6 +46,10 @@ BEGIN ATOMIC
             ('worker', 'release_workflows'),
             ('worker', 'recover_workflows'),
             ('worker', 'promote_due_workflows'),
+            ('worker', 'declare_schedules'),
+            ('worker', 'due_schedules'),
+            ('worker', 'start_ticks'),
+            ('worker', 'start_backfill'),
             ('admin', 'list_workflows'),
             ('admin', 'list_steps'),
             ('admin', 'explain_workflow'),
@@ -75,6 +79,13 @@ BEGIN ATOMIC
             ('admin', 'record_transition'),
             ('admin', 'state_machine_diagram'),
             ('admin', 'purge_state_history'),
+            ('admin', 'schedule_workflow'),
+            ('admin', 'unschedule_workflow'),
+            ('admin', 'pause_schedule'),
+            ('admin', 'unpause_schedule'),
+            ('admin', 'list_schedules'),
+            ('admin', 'trigger_schedule'),
+            ('admin', 'backfill_schedule'),
             ('admin', 'grant_usage')
     ) AS c (capability, function_name);
 END;

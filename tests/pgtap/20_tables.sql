@@ -40,6 +40,11 @@ VALUES
         'transition_id', 't', 'table_name', 'o', 'key', '{"id": 1}'::jsonb, 'machine_name', 'm', 'version', 1,
         'from_state', 'a', 'event', 'e', 'to_state', 'b', 'changed_at', now(), 'changed_by', 'me',
         'transaction_id', 1
+    )),
+    ('schedule', jsonb_build_object(
+        'schedule_name', 's', 'cron', '* * * * *', 'time_zone', 'UTC', 'workflow_name', 'greet', 'queue_name', 'q',
+        'named_args', '{}'::jsonb, 'on_missed', 'skip', 'is_paused', false, 'priority', 0, 'revision', 1,
+        'handled_until', now(), 'next_tick_at', now(), 'created_at', now(), 'created_by', 'me'
     ));
 
 CREATE FUNCTION pg_temp.insert_changed(p_table text, p_changes jsonb)
@@ -174,7 +179,15 @@ VALUES
     ('state_history', 'key_is_an_object', '{"key": 1}'),
     ('state_history', 'has_a_state', '{"from_state": null, "to_state": null}'),
     ('executor', 'serves_a_queue', '{"queues": []}'),
-    ('executor', 'lease_is_positive', '{"lease_duration": "0 s"}');
+    ('executor', 'lease_is_positive', '{"lease_duration": "0 s"}'),
+    ('schedule', 'name_has_a_length', '{"schedule_name": ""}'),
+    ('schedule', 'name_has_a_length', jsonb_build_object('schedule_name', repeat('x', 401))),
+    ('schedule', 'named_args_are_an_object', '{"named_args": []}'),
+    ('schedule', 'headers_are_an_object', '{"headers": []}'),
+    ('schedule', 'on_missed_is_known', '{"on_missed": "some"}'),
+    ('schedule', 'engine_is_known', '{"engine": "cron"}'),
+    ('schedule', 'paused_has_no_job', '{"is_paused": true, "cron_job_id": 1}'),
+    ('schedule', 'priority_not_negative', '{"priority": -1}');
 
 SELECT throws_ok(
     pg_temp.insert_changed(b.table_name, b.changes),

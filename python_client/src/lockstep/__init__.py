@@ -24,6 +24,7 @@ from ._errors import (
     NotInstalled,
     NotInWorkflow,
     ResultTimeout,
+    ScheduleNotFound,
     StepFailed,
     StepMismatch,
     StepTimeout,
@@ -54,6 +55,7 @@ from ._primitives import (
 )
 from ._retry import Retry
 from ._saga import compensate
+from ._schedule_calls import ScheduleInfo, ScheduleOptions
 from ._worker import Worker
 
 __all__ = [
@@ -74,6 +76,9 @@ __all__ = [
     "NotInstalled",
     "ResultTimeout",
     "Retry",
+    "ScheduleInfo",
+    "ScheduleNotFound",
+    "ScheduleOptions",
     "StepFailed",
     "StepFunction",
     "StepInfo",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from typing_extensions import Unpack
+
+from ._errors import InvalidArgument
 from ._functions import SelfCommittingStep, StepFunction, TransactionFunction, WorkflowFunction
 from ._retry import NO_RETRY, Retry
+from ._schedule_calls import SCHEDULED_AT, ScheduleOptions, declaration
 
 if TYPE_CHECKING:
     from psycopg import IsolationLevel
@@ -16,6 +20,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=StepFunction[..., Any])
+W = TypeVar("W", bound=WorkflowFunction[..., Any])
 
 
 class App:
@@ -36,6 +41,7 @@ class App:
     def __init__(self) -> None:
         self.workflows: dict[str, WorkflowFunction[..., Any]] = {}
         self.steps: dict[str, StepFunction[..., Any]] = {}
+        self.schedules: dict[str, dict[str, Any]] = {}
 
     @overload
     def workflow(self, function: Callable[P, R], /) -> WorkflowFunction[P, R]: ...
@@ -73,6 +79,47 @@ class App:
             return workflow
 
         return decorate if function is None else decorate(function)
+
+    def scheduled(
+        self,
+        cron: str,
+        /,
+        *,
+        name: str | None = None,
+        time_zone: str = "UTC",
+        queue_name: str | None = None,
+        named_args: Mapping[str, Any] | None = None,
+        time_arg: str | None = SCHEDULED_AT,
+        **options: Unpack[ScheduleOptions],
+    ) -> Callable[[W], W]:
+        """
+        Declare a schedule of a workflow; goes above ``@app.workflow``.
+
+        >>> app = App()
+        >>> @app.scheduled("0 9 * * MON", time_zone="Europe/Berlin", on_missed="latest")
+        ... @app.workflow
+        ... async def weekly_report(scheduled_at: datetime) -> None: ...
+
+        A worker creates the schedule when it starts, or changes it to be as declared; it is
+        named as the workflow unless it has a ``name``. The function gets the scheduled time if
+        it has a parameter ``scheduled_at``, or the one that ``time_arg`` names. ``options``
+        takes the keys of ScheduleOptions. Raises InvalidArgument.
+        """
+
+        def decorate(workflow: W) -> W:
+            if self.workflows.get(getattr(workflow, "name", "")) is not workflow:
+                raise InvalidArgument("@app.scheduled goes above @app.workflow of the same app")
+            schedule_name = name or workflow.name
+            if schedule_name in self.schedules:
+                raise InvalidArgument(
+                    f'a schedule named "{schedule_name}" is declared already: give it a name'
+                )
+            self.schedules[schedule_name] = declaration(
+                schedule_name, cron, workflow, queue_name, named_args, time_zone, time_arg, options
+            )
+            return workflow
+
+        return decorate
 
     @overload
     def step(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...

@@ -25,6 +25,7 @@ from ._functions import WorkflowFunction
 from ._management import Management
 from ._options import ConfiguredWorkflow
 from ._retry import Retry
+from ._schedules import Schedules
 from ._watcher_thread import Watcher
 
 P = ParamSpec("P")
@@ -32,7 +33,7 @@ T = TypeVar("T")
 Rows = list[T]
 
 
-class Client(Management, Bulk):
+class Client(Management, Bulk, Schedules):
     """
     A client of the workflows in a database.
 

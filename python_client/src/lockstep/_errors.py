@@ -4,6 +4,7 @@ Exceptions of Lockstep.
 LockstepError
 ├── InvalidArgument          22023  a bad argument, also a TypeError's place in SQL
 ├── WorkflowNotFound         P0002  no workflow has the id
+├── ScheduleNotFound         P0002  no schedule has the name
 ├── DuplicateWorkflow        23505  the id or deduplication id is taken
 ├── WrongState               55000  the workflow's status does not allow it
 ├── LeaseLost                WF001  the work belongs to another executor now
@@ -46,6 +47,10 @@ class WorkflowNotFound(LockstepError):
     """No workflow has the given id."""
 
     sqlstate = "P0002"
+
+
+class ScheduleNotFound(LockstepError):
+    """No schedule has the given name."""
 
 
 class DuplicateWorkflow(LockstepError):
@@ -163,5 +168,7 @@ def translate(error: psycopg.Error) -> LockstepError | None:
     if cls is None:
         return None
     diag = error.diag
+    if cls is WorkflowNotFound and diag.table_name == "schedule":
+        cls = ScheduleNotFound
     parts = (diag.message_primary, diag.message_detail, diag.message_hint)
     return cls(". ".join(part.rstrip(".") for part in parts if part))

@@ -82,12 +82,14 @@ class Pulse:
         interval = _SAFETY_INTERVAL if is_idle else self._worker.poll_interval
         self._beat_at = now + min(self._lease / 3, interval)
         (
-            (names, recovered, next_expiry_in, promoted, next_due_in, has_ready),
+            (names, recovered, next_expiry_in, promoted, next_due_in, has_ready, next_tick_in),
         ) = await self._worker.session.call(_PULSE, self._worker.executor_id, is_idle, is_busy)
         if next_expiry_in is not None:
             self.expect_due(now + max(next_expiry_in, 0.05))
         if next_due_in is not None:
             self.expect_due(now + next_due_in)
+        if next_tick_in is not None:
+            self._worker.scheduler.expect(time.monotonic() + next_tick_in)
         if recovered:
             self._worker.log.info("took over %s workflows of dead workers", recovered)
         # what came before we said that we are idle did not ring

@@ -2,7 +2,8 @@
 Skips time in a test's database: everything recorded is moved into the past.
 
 There is no clock to set in the product. Where all rows are three days older, three days
-have passed. Leases stay as they are, because workers live in real time.
+have passed. Leases stay as they are, because workers live in real time, and so do
+schedules, whose ticks are moments of the calendar: here nobody starts them.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ _TIMES = """
     FROM information_schema.columns AS c
     INNER JOIN information_schema.tables AS t USING (table_schema, table_name)
     WHERE c.table_schema = 'lockstep' AND t.table_type = 'BASE TABLE'
-        AND c.data_type = 'timestamp with time zone' AND c.table_name <> 'executor'
+        AND c.data_type = 'timestamp with time zone'
+        AND c.table_name NOT IN ('executor', 'schedule')
     GROUP BY c.table_name
 """
 
@@ -73,11 +75,12 @@ class Clock:
             options["queues"] = sorted(queues | {"default"})
         self._dsn = dsn
         self.worker = Worker(app, dsn=dsn, **options)
+        self.worker.starts_ticks = False
         self.client = AsyncClient(dsn)
         self.time_skipped = timedelta(0)
         self._served = {
             "queues": list(options["queues"]),
-            "names": list(app.workflows),
+            "names": list(self.worker.workflows),
             "version": options.get("app_version"),
         }
         self._rung_at = 0.0

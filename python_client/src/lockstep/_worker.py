@@ -3,8 +3,9 @@ The worker: one event loop that claims workflows, runs them and records what the
 
 Its parts are a claimer, which keeps the wanted number of workflows in flight, a writer,
 which commits everything that waits to be recorded at once, a pulse, which keeps the lease
-and puts back what fell due, and a listener for the doorbell. No state in memory matters:
-whatever is killed when, another worker goes on from the last checkpoint.
+and puts back what fell due, a scheduler, which starts the ticks of schedules, and a
+listener for the doorbell. No state in memory matters: whatever is killed when, another
+worker goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from ._app import App
 from ._claimer import Claimer
+from ._codec import encode
 from ._dsn import resolve_dsn
 from ._errors import InvalidArgument, NotInstalled, translate
 from ._functions import WorkflowFunction
@@ -36,12 +38,14 @@ from ._listener import Listener
 from ._pulse import Pulse
 from ._run import Run
 from ._saga import COMPENSATE, compensation_of
+from ._scheduler import BACKFILL, Scheduler, backfill
 from ._session import PATIENCE, Session
 from ._transaction import AsyncStepConnection, StepConnection
 from ._writer import Writer
 
 _REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s, %s)"
 _UNREGISTER = "SELECT lockstep.unregister_executor(%s)"
+_DECLARE = "SELECT lockstep.declare_schedules(%s)"
 _LAST_FLUSH = 2.0
 """Seconds that a stopping worker waits for the flush under way."""
 
@@ -92,12 +96,14 @@ class Worker:
             raise InvalidArgument("the app has no workflows: decorate one with @app.workflow")
         self.app = app
         undo = WorkflowFunction(compensation_of(app), COMPENSATE, "default")
-        self.workflows = {**app.workflows, COMPENSATE: undo}
+        fill = WorkflowFunction(backfill, BACKFILL, "default")
+        self.workflows = {**app.workflows, COMPENSATE: undo, BACKFILL: fill}
         self.log = logging.getLogger("lockstep.worker")
         self.executor_id = ""
         self.runs: dict[str, Run] = {}
         self.poll_interval = poll_interval.total_seconds()
         self.time_skipped = timedelta(0)  # by lockstep.testing
+        self.starts_ticks = True  # but not for lockstep.testing
         self._queues = list(queues)
         self._dsn = resolve_dsn(dsn)
         self._lease = lease
@@ -132,9 +138,11 @@ class Worker:
         self.writer = Writer(self)
         self.claimer = Claimer(self, self._concurrency)
         self.pulse = Pulse(self, self._lease.total_seconds())
+        self.scheduler = Scheduler(self)
         self.listener = Listener(self, self._dsn)
 
         await self._check_installation()
+        await self._declare_schedules()
         self.executor_id = await self._register(self.session.call)
         self.log.info(
             'executor "%s" serves %s with %s workflows',
@@ -146,7 +154,8 @@ class Worker:
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 self.loop.add_signal_handler(number, self.stop)
         engine = [
-            asyncio.create_task(part.run()) for part in (self.writer, self.pulse, self.listener)
+            asyncio.create_task(part.run())
+            for part in (self.writer, self.pulse, self.scheduler, self.listener)
         ]
         stopping = asyncio.create_task(self._stopping.wait())
         self.claimer.ring()
@@ -227,6 +236,13 @@ class Worker:
                 f"the database has lockstep {installed}, this worker is of {wanted}: "
                 "update the older of the two"
             )
+
+    async def _declare_schedules(self) -> None:
+        if self.app.schedules:
+            try:
+                await self.session.call(_DECLARE, encode(list(self.app.schedules.values())))
+            except psycopg.Error as error:
+                raise (translate(error) or error) from error
 
     async def _register(self, call: Callable[..., Awaitable[list[tuple[Any, ...]]]]) -> str:
         try:

@@ -1,0 +1,75 @@
+"""Cron expressions: what is one, and when it ticks; both are the library's word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from ._errors import InvalidArgument
+
+_ALIASES = {
+    "@YEARLY": "0 0 1 1 *",
+    "@ANNUALLY": "0 0 1 1 *",
+    "@MONTHLY": "0 0 1 * *",
+    "@WEEKLY": "0 0 * * 0",
+    "@DAILY": "0 0 * * *",
+    "@MIDNIGHT": "0 0 * * *",
+    "@HOURLY": "0 * * * *",
+}
+_MAX_LENGTH = 512
+_LOOKS_BACK = (timedelta(hours=1), timedelta(days=1), timedelta(days=31), timedelta(days=366))
+
+
+class Cron:
+    """
+    A cron expression in a time zone; raises InvalidArgument if either is not known.
+
+    >>> after = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+    >>> next(Cron("0 9 * * MON", "Europe/Berlin").ticks_after(after)).isoformat()
+    '2026-11-23T08:00:00+00:00'
+    """
+
+    def __init__(self, expression: str, time_zone: str = "UTC") -> None:
+        text = expression.replace("\t", " ").strip(" ")
+        self._expression = _ALIASES.get(text.upper(), text)
+        try:
+            # names only of the database's sort: it splits at blanks and knows ASCII
+            if len(expression) > _MAX_LENGTH or not (text.isascii() and text.isprintable()):
+                raise CronSimError("Bad character or more than 512 of them")
+            CronSim(self._expression, datetime(2026, 1, 1))
+        except CronSimError as error:
+            raise InvalidArgument(
+                f'cron expression "{expression[:100]}" is not valid: {error}. Write five fields'
+                " (minute, hour, day of month, month, day of week), six with the seconds first,"
+                " or @hourly, @daily, @weekly, @monthly or @yearly"
+            ) from error
+        try:
+            self._zone = timezone.utc if time_zone == "UTC" else ZoneInfo(time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise InvalidArgument(
+                f'time zone "{time_zone[:100]}" is not known to Python: pass a name such as'
+                " Europe/Berlin"
+            ) from error
+
+    def ticks_after(self, moment: datetime) -> Iterator[datetime]:
+        """Iterate over the ticks after a moment, in UTC; none if none comes in 50 years."""
+        for tick in CronSim(self._expression, moment.astimezone(self._zone)):
+            tick = tick.astimezone(timezone.utc)
+            if tick > moment:  # in the hour that a zone repeats, the library begins anew
+                yield tick
+
+    def latest_tick(self, after: datetime, until: datetime) -> datetime | None:
+        """Return the latest tick after a moment and not after another, if there is one."""
+        # forward from nearer and nearer beginnings: backward is not the same in all zones
+        for width in (*_LOOKS_BACK, until - after):
+            latest = None
+            for tick in self.ticks_after(max(after, until - width)):
+                if tick > until:
+                    break
+                latest = tick
+            if latest is not None or until - width <= after:
+                return latest
+        return None

@@ -1,0 +1,24 @@
+-- Removes a job of pg_cron, if there is one and pg_cron still has it.
+CREATE OR REPLACE FUNCTION lockstep._drop_cron_job(p_job_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_is_there boolean;
+BEGIN
+    IF p_job_id IS NULL OR to_regprocedure('cron.unschedule(bigint)') IS NULL THEN
+        RETURN;
+    END IF;
+
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I.job AS j WHERE j.jobid = $1)', 'cron')
+        INTO v_is_there
+        USING p_job_id;
+
+    IF v_is_there THEN
+        EXECUTE format('SELECT %I.unschedule($1)', 'cron') USING p_job_id;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._drop_cron_job(bigint) IS
+    'Removes a job of pg_cron, if there is one and pg_cron still has it.';

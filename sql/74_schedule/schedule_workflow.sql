@@ -1,0 +1,133 @@
+-- Creates a schedule, or replaces one: a workflow is started at each tick.
+--
+-- The ticks after this moment count; an expression or time zone that changes forgets
+-- what was missed under the old one. A call that changes nothing writes nothing, so that
+-- each worker may declare its schedules when it starts. A paused schedule stays paused.
+--
+-- Lock order: the schedule row, then pg_cron's. The loop runs again only if the schedule
+-- was removed between the INSERT, which it stopped, and the look at it.
+CREATE OR REPLACE FUNCTION lockstep.schedule_workflow(
+    schedule_name text,
+    cron text,
+    workflow_name text,
+    queue_name text,
+    named_args jsonb DEFAULT '{}',
+    time_zone text DEFAULT 'UTC',
+    on_missed text DEFAULT 'skip',
+    engine text DEFAULT NULL,
+    time_arg text DEFAULT 'scheduled_at',
+    priority int DEFAULT 0,
+    deduplication_id text DEFAULT NULL,
+    queue_partition_key text DEFAULT NULL,
+    timeout interval DEFAULT NULL,
+    max_attempts int DEFAULT NULL,
+    app_version text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    retries jsonb DEFAULT NULL
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_kept constant text[] := ARRAY[
+        'cron_job_id', 'is_paused', 'revision', 'handled_until', 'last_tick_at', 'next_tick_at',
+        'problem', 'created_at', 'created_by'
+    ];
+    v_problem text[];
+    v_new lockstep.schedule;
+    v_old lockstep.schedule;
+BEGIN
+    v_new.schedule_name := schedule_workflow.schedule_name;
+    v_new.cron := schedule_workflow.cron;
+    v_new.time_zone := schedule_workflow.time_zone;
+    v_new.workflow_name := schedule_workflow.workflow_name;
+    v_new.queue_name := schedule_workflow.queue_name;
+    v_new.named_args := schedule_workflow.named_args;
+    v_new.time_arg := schedule_workflow.time_arg;
+    v_new.on_missed := schedule_workflow.on_missed;
+    v_new.engine := schedule_workflow.engine;
+    v_new.is_paused := false;
+    v_new.priority := schedule_workflow.priority;
+    v_new.deduplication_id := schedule_workflow.deduplication_id;
+    v_new.queue_partition_key := schedule_workflow.queue_partition_key;
+    v_new.timeout := schedule_workflow.timeout;
+    v_new.max_attempts := schedule_workflow.max_attempts;
+    v_new.app_version := schedule_workflow.app_version;
+    v_new.headers := schedule_workflow.headers;
+    v_new.retries := schedule_workflow.retries;
+    v_new.revision := 1;
+    v_new.handled_until := v_now;
+    v_new.next_tick_at := '-infinity';
+    v_new.created_at := v_now;
+    v_new.created_by := lockstep._caller();
+
+    v_problem := lockstep._schedule_problem(v_new);
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    LOOP
+        INSERT INTO lockstep.schedule
+        SELECT v_new.*
+        ON CONFLICT ON CONSTRAINT schedule_pkey DO NOTHING;
+
+        EXIT WHEN FOUND;
+
+        SELECT s.*
+        INTO v_old
+        FROM lockstep.schedule AS s
+        WHERE s.schedule_name = v_new.schedule_name
+        FOR NO KEY UPDATE;
+
+        CONTINUE WHEN NOT FOUND;
+
+        IF to_jsonb(v_new) - v_kept = to_jsonb(v_old) - v_kept THEN
+            PERFORM lockstep._adjust_cron_job(v_old);
+            RETURN;
+        END IF;
+
+        UPDATE lockstep.schedule AS s
+        SET
+            cron = v_new.cron,
+            time_zone = v_new.time_zone,
+            workflow_name = v_new.workflow_name,
+            queue_name = v_new.queue_name,
+            named_args = v_new.named_args,
+            time_arg = v_new.time_arg,
+            on_missed = v_new.on_missed,
+            engine = v_new.engine,
+            priority = v_new.priority,
+            deduplication_id = v_new.deduplication_id,
+            queue_partition_key = v_new.queue_partition_key,
+            timeout = v_new.timeout,
+            max_attempts = v_new.max_attempts,
+            app_version = v_new.app_version,
+            headers = v_new.headers,
+            retries = v_new.retries,
+            revision = s.revision + 1,
+            handled_until = CASE
+                WHEN (s.cron, s.time_zone) = (v_new.cron, v_new.time_zone) THEN s.handled_until
+                ELSE greatest(s.handled_until, v_now)
+            END,
+            next_tick_at = '-infinity',
+            problem = NULL
+        WHERE s.schedule_name = v_new.schedule_name
+        RETURNING s.*
+        INTO v_new;
+
+        EXIT;
+    END LOOP;
+
+    PERFORM lockstep._adjust_cron_job(v_new);
+    PERFORM lockstep._ring_for_schedules();
+END
+$$;
+COMMENT ON FUNCTION lockstep.schedule_workflow(
+    text, text, text, text, jsonb, text, text, text, text,
+    int, text, text, interval, int, text, jsonb, jsonb
+) IS
+    'Creates or replaces a schedule: a workflow is started at each tick.';
