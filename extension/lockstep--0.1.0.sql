@@ -616,6 +616,244 @@ COMMENT ON COLUMN lockstep.executor.registered_at IS
 COMMENT ON COLUMN lockstep.executor.expires_at IS
     'End of the lease unless a heartbeat extends it; -infinity once declared dead.';
 
+-- sql/20_tables/70_schedule.sql
+
+-- One row per schedule: when it starts what.
+--
+-- All its ticks up to handled_until were started, or forgotten by its policy; no
+-- earlier one ever starts by itself, also when its workflow was purged long ago.
+-- Who computes ticks outside of a transaction says of which revision they are.
+CREATE TABLE lockstep.schedule (
+    schedule_name text NOT NULL,
+    cron text NOT NULL,
+    time_zone text NOT NULL DEFAULT 'UTC',
+    workflow_name text NOT NULL,
+    queue_name text NOT NULL,
+    named_args jsonb NOT NULL DEFAULT '{}',
+    time_arg text,
+    on_missed text NOT NULL DEFAULT 'skip',
+    engine text,
+    cron_job_id bigint,
+    is_paused boolean NOT NULL DEFAULT false,
+    priority int NOT NULL DEFAULT 0,
+    deduplication_id text,
+    queue_partition_key text,
+    timeout interval,
+    max_attempts int,
+    app_version text,
+    headers jsonb,
+    retries jsonb,
+    revision bigint NOT NULL DEFAULT 1,
+    handled_until timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_tick_at timestamptz,
+    next_tick_at timestamptz NOT NULL DEFAULT '-infinity',
+    problem text,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_by text NOT NULL DEFAULT current_user,
+
+    CONSTRAINT schedule_pkey PRIMARY KEY (schedule_name),
+
+    -- the ids of its workflows are longer by 21
+    CONSTRAINT schedule_name_has_a_length_check CHECK (length(schedule_name) BETWEEN 1 AND 400),
+    CONSTRAINT schedule_named_args_are_an_object_check CHECK (jsonb_typeof(named_args) = 'object'),
+    CONSTRAINT schedule_headers_are_an_object_check CHECK (jsonb_typeof(headers) = 'object'),
+    CONSTRAINT schedule_on_missed_is_known_check CHECK (on_missed IN ('skip', 'latest', 'all')),
+    CONSTRAINT schedule_engine_is_known_check CHECK (engine IN ('pg_cron', 'workers')),
+    CONSTRAINT schedule_paused_has_no_job_check CHECK (NOT is_paused OR cron_job_id IS NULL),
+    CONSTRAINT schedule_priority_not_negative_check CHECK (priority >= 0)
+);
+
+-- pulse() asks when the next tick falls due, due_schedules() for those that have
+CREATE INDEX schedule_due_idx
+ON lockstep.schedule (next_tick_at)
+WHERE NOT is_paused;
+
+COMMENT ON TABLE lockstep.schedule IS
+    'One row per schedule: when it starts what.';
+COMMENT ON COLUMN lockstep.schedule.schedule_name IS
+    'Name of the schedule; the ids of its workflows begin with it.';
+COMMENT ON COLUMN lockstep.schedule.cron IS
+    'Cron expression: five fields, six with seconds first, or an alias such as @daily.';
+COMMENT ON COLUMN lockstep.schedule.time_zone IS
+    'Time zone in which the expression is meant.';
+COMMENT ON COLUMN lockstep.schedule.workflow_name IS
+    'Workflow that each tick starts.';
+COMMENT ON COLUMN lockstep.schedule.queue_name IS
+    'Queue in which it waits for a worker.';
+COMMENT ON COLUMN lockstep.schedule.named_args IS
+    'Its named arguments.';
+COMMENT ON COLUMN lockstep.schedule.time_arg IS
+    'Named argument that receives the scheduled time; NULL for none.';
+COMMENT ON COLUMN lockstep.schedule.on_missed IS
+    'What becomes of ticks that nobody started in time: skip, latest or all.';
+COMMENT ON COLUMN lockstep.schedule.engine IS
+    'Engine that was asked for: pg_cron, workers, or NULL for pg_cron where it can.';
+COMMENT ON COLUMN lockstep.schedule.cron_job_id IS
+    'Job of pg_cron that starts the ticks; NULL if the workers alone do.';
+COMMENT ON COLUMN lockstep.schedule.is_paused IS
+    'Whether ticks are left out.';
+COMMENT ON COLUMN lockstep.schedule.priority IS
+    'Priority of the workflows: 0 first.';
+COMMENT ON COLUMN lockstep.schedule.deduplication_id IS
+    'Their deduplication id: a tick is left out while an unfinished workflow has it.';
+COMMENT ON COLUMN lockstep.schedule.queue_partition_key IS
+    'Their partition of the queue.';
+COMMENT ON COLUMN lockstep.schedule.timeout IS
+    'How long they may take from their first start.';
+COMMENT ON COLUMN lockstep.schedule.max_attempts IS
+    'Executions before they are dead letters; NULL for the default.';
+COMMENT ON COLUMN lockstep.schedule.app_version IS
+    'Application version that they ask for.';
+COMMENT ON COLUMN lockstep.schedule.headers IS
+    'Their headers, beside schedule_name and scheduled_at.';
+COMMENT ON COLUMN lockstep.schedule.retries IS
+    'How a failure of theirs is tried again.';
+COMMENT ON COLUMN lockstep.schedule.revision IS
+    'Counts the changes of the row.';
+COMMENT ON COLUMN lockstep.schedule.handled_until IS
+    'All ticks up to this moment were started or forgotten.';
+COMMENT ON COLUMN lockstep.schedule.last_tick_at IS
+    'Latest tick that was started.';
+COMMENT ON COLUMN lockstep.schedule.next_tick_at IS
+    'Next tick; -infinity until a worker computes it, infinity if there is none.';
+COMMENT ON COLUMN lockstep.schedule.problem IS
+    'Why a worker could not compute or start ticks; it is tried again each minute.';
+COMMENT ON COLUMN lockstep.schedule.created_at IS
+    'When the schedule was created.';
+COMMENT ON COLUMN lockstep.schedule.created_by IS
+    'Role that created it.';
+
+-- sql/20_tables/80_state_machine.sql
+
+-- State machines of application tables: the versions of each, and what each allows.
+
+-- A version of a state machine. The newest is what new rows follow.
+CREATE TABLE lockstep.state_machine (
+    machine_name text NOT NULL,
+    version int NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_by text NOT NULL DEFAULT current_user,
+
+    CONSTRAINT state_machine_pkey PRIMARY KEY (machine_name, version),
+
+    CONSTRAINT state_machine_name_has_a_length_check CHECK (length(machine_name) BETWEEN 1 AND 512),
+    CONSTRAINT state_machine_version_is_positive_check CHECK (version >= 1)
+);
+
+-- A move that a version of a state machine allows; without from_state, a way in.
+CREATE TABLE lockstep.state_transition (
+    machine_name text NOT NULL,
+    version int NOT NULL,
+    from_state text,
+    event text NOT NULL,
+    to_state text NOT NULL,
+    workflow_name text,
+    queue_name text,
+
+    CONSTRAINT state_transition_names_have_a_length_check CHECK (
+        int4range '[1,512]' @> ALL (ARRAY[ -- noqa: CP03, LT01, LT06
+            length(machine_name), length(from_state), length(event), length(to_state),
+            length(workflow_name), length(queue_name)
+        ])
+    ),
+    CONSTRAINT state_transition_leads_elsewhere_check CHECK (from_state <> to_state),
+    CONSTRAINT state_transition_queue_of_a_workflow_check CHECK (
+        (queue_name IS NULL) = (workflow_name IS NULL)
+    )
+);
+
+-- an event leads from a state to one other
+CREATE UNIQUE INDEX state_transition_event_idx
+ON lockstep.state_transition (machine_name, version, from_state, event)
+WHERE from_state IS NOT NULL;
+
+-- and each state is entered by one event
+CREATE UNIQUE INDEX state_transition_entry_idx
+ON lockstep.state_transition (machine_name, version, to_state)
+WHERE from_state IS NULL;
+
+COMMENT ON TABLE lockstep.state_machine IS
+    'A version of a state machine; the newest is what new rows follow.';
+COMMENT ON COLUMN lockstep.state_machine.machine_name IS
+    'Name of the state machine.';
+COMMENT ON COLUMN lockstep.state_machine.version IS
+    'Counts the versions of the machine from 1.';
+COMMENT ON COLUMN lockstep.state_machine.created_at IS
+    'When the version was created.';
+COMMENT ON COLUMN lockstep.state_machine.created_by IS
+    'Role that created the version.';
+
+COMMENT ON TABLE lockstep.state_transition IS
+    'A move that a version of a state machine allows.';
+COMMENT ON COLUMN lockstep.state_transition.machine_name IS
+    'Name of the state machine.';
+COMMENT ON COLUMN lockstep.state_transition.version IS
+    'Version of the state machine.';
+COMMENT ON COLUMN lockstep.state_transition.from_state IS
+    'State that is left; NULL if rows may be inserted in to_state.';
+COMMENT ON COLUMN lockstep.state_transition.event IS
+    'What happens to a row that makes this move.';
+COMMENT ON COLUMN lockstep.state_transition.to_state IS
+    'State that is reached.';
+COMMENT ON COLUMN lockstep.state_transition.workflow_name IS
+    'Workflow that the move starts, if any.';
+COMMENT ON COLUMN lockstep.state_transition.queue_name IS
+    'Queue of that workflow.';
+
+-- sql/20_tables/82_state_history.sql
+
+-- The moves that rows of application tables made, their insertion and deletion among them.
+CREATE TABLE lockstep.state_history (
+    transition_id text NOT NULL DEFAULT lockstep._generate_id(),
+    table_name text NOT NULL,
+    key jsonb NOT NULL,
+    machine_name text NOT NULL,
+    version int NOT NULL,
+    from_state text,
+    event text,
+    to_state text,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed_by text NOT NULL DEFAULT current_user,
+    transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(), -- noqa: CP05
+    workflow_id text,
+
+    CONSTRAINT state_history_pkey PRIMARY KEY (transition_id),
+
+    CONSTRAINT state_history_key_is_an_object_check CHECK (jsonb_typeof(key) = 'object'),
+    CONSTRAINT state_history_has_a_state_check CHECK (num_nonnulls(from_state, to_state) > 0)
+);
+
+-- finds the moves of a row; a hash, because keys may be longer than what a B-tree takes
+CREATE INDEX state_history_key_idx
+ON lockstep.state_history USING hash (key);
+
+COMMENT ON TABLE lockstep.state_history IS
+    'The moves that rows of application tables made, their insertion and deletion among them.';
+COMMENT ON COLUMN lockstep.state_history.transition_id IS
+    'Identifies the move; a time-ordered UUID.';
+COMMENT ON COLUMN lockstep.state_history.table_name IS
+    'Table of the row, with its schema, as it was called then.';
+COMMENT ON COLUMN lockstep.state_history.key IS
+    'Primary key of the row: an object with one element per column.';
+COMMENT ON COLUMN lockstep.state_history.machine_name IS
+    'State machine that allowed the move.';
+COMMENT ON COLUMN lockstep.state_history.version IS
+    'Version of the state machine.';
+COMMENT ON COLUMN lockstep.state_history.from_state IS
+    'State that was left; NULL if the row was inserted.';
+COMMENT ON COLUMN lockstep.state_history.event IS
+    'What happened to the row; NULL if it was deleted, or inserted where no event is declared.';
+COMMENT ON COLUMN lockstep.state_history.to_state IS
+    'State that was reached; NULL if the row was deleted.';
+COMMENT ON COLUMN lockstep.state_history.changed_at IS
+    'When the row was written.';
+COMMENT ON COLUMN lockstep.state_history.changed_by IS
+    'Role that wrote the row.';
+COMMENT ON COLUMN lockstep.state_history.transaction_id IS
+    'Transaction that wrote the row; moves of one transaction share it.';
+COMMENT ON COLUMN lockstep.state_history.workflow_id IS
+    'Workflow that the move started, if any; its id is that of the move.';
+
 -- sql/30_internal/announce.sql
 
 -- Says, until the transaction ends, that values are being published.
@@ -2240,6 +2478,32 @@ $$;
 COMMENT ON FUNCTION lockstep._is_held(text, text, int) IS
     'Tells whether an executor still runs this attempt of a workflow.';
 
+-- sql/30_internal/is_open_entry.sql
+
+-- Tells whether rows may be inserted in a state because the machine declares no way in.
+CREATE FUNCTION lockstep._is_open_entry(
+    p_machine_name text,
+    p_version int,
+    p_from_state text,
+    p_to_state text
+)
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN p_from_state IS NULL AND (
+        SELECT bool_or(p_to_state IN (t.from_state, t.to_state)) AND bool_and(t.from_state IS NOT NULL)
+        FROM lockstep.state_transition AS t
+        WHERE t.machine_name = p_machine_name
+            AND t.version = p_version
+    ) IS TRUE;
+END
+$$;
+COMMENT ON FUNCTION lockstep._is_open_entry(text, int, text, text) IS
+    'Tells whether rows may be inserted in a state because the machine declares no way in.';
+
 -- sql/30_internal/mermaid_text.sql
 
 -- Escapes a text for a quoted label of Mermaid, whose entities begin with a number sign.
@@ -2253,6 +2517,57 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION lockstep._mermaid_text(text) IS
     'Escapes a text for a quoted label of Mermaid.';
+
+-- sql/30_internal/move_problem.sql
+
+-- Says what is wrong with a move that a version of a state machine does not declare:
+-- message, detail and hint.
+CREATE FUNCTION lockstep._move_problem(
+    p_table_name text,
+    p_machine_name text,
+    p_version int,
+    p_key jsonb,
+    p_from_state text,
+    p_to_state text
+)
+RETURNS text[]
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_to_state constant text := coalesce('"' || p_to_state || '"', 'null');
+    v_allowed text;
+BEGIN
+    SELECT string_agg(format('%s (to "%s")', t.event, t.to_state), ', ' ORDER BY t.event, t.to_state)
+    INTO v_allowed
+    FROM lockstep.state_transition AS t
+    WHERE t.machine_name = p_machine_name
+        AND t.version = p_version
+        AND CASE WHEN p_from_state IS NULL THEN t.from_state IS NULL ELSE t.from_state = p_from_state END;
+
+    RETURN ARRAY[
+        CASE
+            WHEN p_from_state IS NULL
+                THEN format('no row may enter state machine "%s" in state %s', p_machine_name, v_to_state)
+            ELSE format(
+                'state machine "%s" has no transition from "%s" to %s', p_machine_name, p_from_state, v_to_state
+            )
+        END,
+        format('The row is %s of %s, which follows version %s.', p_key, p_table_name, p_version),
+        CASE
+            WHEN p_from_state IS NULL
+                THEN coalesce('Rows enter by: ' || v_allowed || '.', 'Rows may enter in any state that has a transition.')
+            ELSE coalesce(
+                format('Events in "%s": ', p_from_state) || v_allowed || '.',
+                format('No transition leaves "%s".', p_from_state)
+            )
+        END
+    ];
+END
+$$;
+COMMENT ON FUNCTION lockstep._move_problem(text, text, int, jsonb, text, text) IS
+    'Says what is wrong with a move that a state machine does not declare: message, detail and hint.';
 
 -- sql/30_internal/name_problem.sql
 
@@ -2914,6 +3229,40 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._settle_ended(text[], text[]) IS
     'Does what the end of workflows means for others.';
+
+-- sql/30_internal/state_machine_version.sql
+
+-- Finds a version of a state machine, the newest if none is named; raises if there is none.
+CREATE FUNCTION lockstep._state_machine_version(p_machine_name text, p_version int DEFAULT NULL)
+RETURNS int
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_newest int;
+BEGIN
+    SELECT max(m.version)
+    INTO v_newest
+    FROM lockstep.state_machine AS m
+    WHERE m.machine_name = p_machine_name;
+
+    IF v_newest IS NULL THEN
+        RAISE EXCEPTION 'state machine "%" does not exist', coalesce(p_machine_name, '')
+            USING ERRCODE = 'no_data_found',
+                  HINT = 'Create it with create_state_machine().';
+    ELSIF p_version NOT BETWEEN 1 AND v_newest THEN
+        RAISE EXCEPTION 'state machine "%" has no version %', p_machine_name, p_version
+            USING ERRCODE = 'no_data_found',
+                  DETAIL = format('Its newest version is %s.', v_newest),
+                  HINT = 'create_state_machine() creates the next one.';
+    END IF;
+
+    RETURN coalesce(p_version, v_newest);
+END
+$$;
+COMMENT ON FUNCTION lockstep._state_machine_version(text, int) IS
+    'Finds a version of a state machine, the newest if none is named; raises if there is none.';
 
 -- sql/30_internal/step_status.sql
 
@@ -7707,6 +8056,1112 @@ $$;
 COMMENT ON FUNCTION lockstep._write_queue(lockstep.queue) IS
     'Writes the limits of a queue that create_queue() or alter_queue() was given.';
 
+-- sql/74_schedule/adjust_cron_job.sql
+
+-- Makes pg_cron have a job for a schedule, or none, as the schedule wants it.
+--
+-- The job belongs to the owner of Lockstep. Dynamic SQL, because pg_cron need not be
+-- there; was it dropped, its jobs are gone with it. In pg_cron 1.4 a job's name ends
+-- after 63 bytes, and a second job of a name replaces the first: long names are hashed.
+CREATE FUNCTION lockstep._adjust_cron_job(p_schedule lockstep.schedule)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_refusal constant text := lockstep._pg_cron_refusal(p_schedule.cron, p_schedule.time_zone);
+    v_job_name constant text := 'lockstep: ' || p_schedule.schedule_name;
+    v_job_id bigint;
+BEGIN
+    IF NOT p_schedule.is_paused AND p_schedule.engine IS DISTINCT FROM 'workers' AND v_refusal IS NULL THEN
+        EXECUTE format('SELECT %I.schedule($1, $2, $3)', 'cron')
+            INTO v_job_id
+            USING
+                CASE WHEN octet_length(v_job_name) < 64 THEN v_job_name ELSE 'lockstep: ' || md5(v_job_name) END,
+                btrim(p_schedule.cron, E' \t'),
+                format('SELECT lockstep._start_tick_of_job(%L)', p_schedule.schedule_name);
+    END IF;
+
+    IF p_schedule.cron_job_id IS DISTINCT FROM v_job_id THEN
+        PERFORM lockstep._drop_cron_job(p_schedule.cron_job_id);
+
+        UPDATE lockstep.schedule AS s
+        SET cron_job_id = v_job_id
+        WHERE s.schedule_name = p_schedule.schedule_name;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._adjust_cron_job(lockstep.schedule) IS
+    'Makes pg_cron have a job for a schedule, or none, as the schedule wants it.';
+
+-- sql/74_schedule/backfill_schedule.sql
+
+-- Starts the workflows of past ticks, from from_time up to, but not including, to_time.
+--
+-- Enqueues a workflow "lockstep.backfill", which every worker knows and which computes
+-- the ticks and starts them in batches; returns its id, to wait for. Its result is the
+-- number of workflows that it started: a tick that was started before is left alone. A
+-- paused schedule is filled, too.
+CREATE FUNCTION lockstep.backfill_schedule(
+    schedule_name text,
+    from_time timestamptz,
+    to_time timestamptz
+)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_problem text[];
+    v_schedule lockstep.schedule;
+BEGIN
+    IF backfill_schedule.from_time IS NULL OR backfill_schedule.to_time IS NULL
+        OR NOT isfinite(backfill_schedule.from_time) OR NOT isfinite(backfill_schedule.to_time)
+        OR backfill_schedule.from_time > backfill_schedule.to_time
+        OR backfill_schedule.from_time < '1970-01-01'
+    THEN
+        v_problem := ARRAY[
+            'from_time and to_time must be moments since 1970, the earlier first',
+            'Pass the moment of the first tick and one after the last.'
+        ];
+    ELSIF backfill_schedule.to_time > v_now THEN
+        v_problem := ARRAY[
+            'to_time must not be in the future', 'The schedule starts the ticks to come by itself.'
+        ];
+    END IF;
+
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format(
+                      'They are %s and %s.', coalesce(backfill_schedule.from_time::text, 'null'),
+                      coalesce(backfill_schedule.to_time::text, 'null')
+                  ),
+                  HINT = v_problem[2];
+    END IF;
+
+    SELECT s.*
+    INTO v_schedule
+    FROM lockstep.schedule AS s
+    WHERE s.schedule_name = backfill_schedule.schedule_name;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_schedule(backfill_schedule.schedule_name);
+    END IF;
+
+    RETURN lockstep.enqueue_workflow(
+        'lockstep.backfill',
+        v_schedule.queue_name,
+        named_args => jsonb_build_object(
+            'schedule_name', v_schedule.schedule_name,
+            'cron', v_schedule.cron,
+            'time_zone', v_schedule.time_zone,
+            'from_time', backfill_schedule.from_time,
+            'to_time', backfill_schedule.to_time
+        ),
+        priority => v_schedule.priority,
+        queue_partition_key => v_schedule.queue_partition_key,
+        app_version => v_schedule.app_version,
+        headers => jsonb_build_object('schedule_name', v_schedule.schedule_name)
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep.backfill_schedule(text, timestamptz, timestamptz) IS
+    'Starts the workflows of past ticks; returns the id of the workflow that does it.';
+
+-- sql/74_schedule/cron_problem.sql
+
+-- Finds what is wrong with a cron expression: NULL, or message, detail and hint.
+--
+-- Takes what the library takes that computes the ticks, and nothing else. That leaves
+-- out dates that no month has, as the 30th of February, where only the day of the
+-- month decides; what else never comes is only found when a worker looks for it.
+CREATE FUNCTION lockstep._cron_problem(p_cron text)
+RETURNS text[]
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_cron constant text := btrim(upper(p_cron COLLATE "C"), E' \t');
+    v_names constant text[] := ARRAY[
+        'second', 'minute', 'hour', 'day of month', 'month', 'day of week'
+    ];
+    v_field_count constant int := cardinality(regexp_split_to_array(v_cron, '[ \t]+'));
+    v_detail text;
+    v_first_day numeric;
+BEGIN
+    IF v_cron IN ('@YEARLY', '@ANNUALLY', '@MONTHLY', '@WEEKLY', '@DAILY', '@MIDNIGHT', '@HOURLY') THEN
+        RETURN NULL;
+    ELSIF p_cron IS NULL THEN
+        v_detail := 'It is null.';
+    ELSIF length(p_cron) > 512 THEN
+        v_detail := format('It has %s characters, more than 512.', length(p_cron));
+    ELSIF v_field_count NOT IN (5, 6) THEN
+        v_detail := format('It has %s fields.', CASE WHEN v_cron = '' THEN 0 ELSE v_field_count END);
+    ELSE
+        SELECT format('The field for the %s has "%s".', v_names[t.field + 1], left(t.term, 40))
+        INTO v_detail
+        FROM lockstep._cron_terms(p_cron) AS t
+        WHERE NOT t.is_good
+        ORDER BY t.field
+        LIMIT 1;
+
+        -- a day of the week that begins with a star leaves the days to the day of the month
+        IF v_detail IS NULL AND v_cron ~ '[ \t]\*[^ \t]*$' THEN
+            SELECT min(coalesce(t.low, 1))
+            INTO v_first_day
+            FROM lockstep._cron_terms(p_cron) AS t
+            WHERE t.field = 3;
+
+            IF v_first_day > 29 THEN
+                SELECT format('None of its months has %s days.', v_first_day)
+                INTO v_detail
+                FROM lockstep._cron_terms(p_cron) AS t
+                CROSS JOIN LATERAL generate_series(t.low, t.high, coalesce(t.step, 1)) AS m (month)
+                WHERE t.field = 4
+                HAVING max(CASE WHEN m.month = 2 THEN 29 WHEN m.month IN (4, 6, 9, 11) THEN 30 ELSE 31 END)
+                    < v_first_day;
+            END IF;
+        END IF;
+    END IF;
+
+    RETURN CASE
+        WHEN v_detail IS NOT NULL THEN ARRAY[
+            format('cron expression %s is not valid', coalesce('"' || left(p_cron, 100) || '"', 'null')),
+            v_detail,
+            'Write five fields (minute, hour, day of month, month, day of week), six with the seconds'
+            || ' first, or @hourly, @daily, @weekly, @monthly or @yearly.'
+        ]
+    END;
+END
+$$;
+COMMENT ON FUNCTION lockstep._cron_problem(text) IS
+    'Finds what is wrong with a cron expression: NULL, or message, detail and hint.';
+
+-- sql/74_schedule/cron_terms.sql
+
+-- Takes a cron expression apart into the terms of its fields.
+--
+-- Field 0 holds the seconds; an expression of five fields begins with field 1. is_good
+-- tells whether the library that computes the ticks takes the term: a test compares
+-- the two. low, high and step are the range that the term names, in numbers; a term for
+-- last or nth days has none. No moment is computed here.
+CREATE FUNCTION lockstep._cron_terms(p_cron text)
+RETURNS TABLE (field int, term text, low numeric, high numeric, step numeric, is_good boolean)
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_texts constant text[] := regexp_split_to_array(btrim(upper(p_cron COLLATE "C"), E' \t'), '[ \t]+');
+    v_first constant int := (cardinality(v_texts) <> 6)::int;
+    v_lowest constant int[] := ARRAY[0, 0, 0, 1, 1, 0];
+    v_highest constant int[] := ARRAY[59, 59, 23, 31, 12, 7];
+    v_months constant text[] := ARRAY[
+        'JAN', 'FEB', 'MAR', 'APR', 'MAY', 'JUN', 'JUL', 'AUG', 'SEP', 'OCT', 'NOV', 'DEC'
+    ];
+    v_days constant text[] := ARRAY['SUN', 'MON', 'TUE', 'WED', 'THU', 'FRI', 'SAT'];
+BEGIN
+    RETURN QUERY
+    WITH terms AS (
+        SELECT
+            (f.place - 1)::int + v_first AS field,
+            t.term,
+            -- star, last day, from, to, step
+            regexp_match(t.term, '^(?:(\*)|(LW?)|([0-9]+|[A-Z]{3})(?:-([0-9]+|[A-Z]{3}))?)(?:/([0-9]+))?$') AS parts
+        FROM unnest(v_texts) WITH ORDINALITY AS f (text, place)
+        CROSS JOIN LATERAL regexp_split_to_table(f.text, ',') AS t (term)
+    ),
+
+    numbered AS (
+        SELECT
+            t.*,
+            CASE
+                WHEN t.parts[3] ~ '^[0-9]' THEN t.parts[3]::numeric
+                WHEN t.field = 4 THEN array_position(v_months, t.parts[3])
+                WHEN t.field = 5 THEN array_position(v_days, t.parts[3]) - 1
+            END AS first,
+            CASE
+                WHEN t.parts[4] ~ '^[0-9]' THEN t.parts[4]::numeric
+                WHEN t.field = 4 THEN array_position(v_months, t.parts[4])
+                WHEN t.field = 5 THEN array_position(v_days, t.parts[4]) - 1
+            END AS last,
+            t.parts[5]::numeric AS step
+        FROM terms AS t
+    )
+
+    SELECT
+        n.field,
+        n.term,
+        CASE WHEN n.parts[1] IS NULL THEN n.first ELSE v_lowest[n.field + 1] END,
+        CASE
+            WHEN n.parts[1] IS NOT NULL THEN v_highest[n.field + 1]
+            -- the library steps from a single number to the end of the field
+            WHEN n.step IS NOT NULL AND (n.parts[4] IS NULL OR n.last = n.first) THEN v_highest[n.field + 1]
+            WHEN n.parts[4] IS NULL THEN n.first
+            ELSE n.last
+        END,
+        n.step,
+        CASE
+            WHEN n.field = 5 AND n.term ~ '^(0*[0-7]L|(0*[0-7]|SUN|MON|TUE|WED|THU|FRI|SAT)#0*[1-5])$' THEN true
+            WHEN n.parts IS NULL OR n.step = 0 THEN false
+            WHEN n.parts[1] IS NOT NULL THEN true
+            WHEN n.parts[2] IS NOT NULL THEN n.field = 3
+            ELSE coalesce(n.first BETWEEN v_lowest[n.field + 1] AND v_highest[n.field + 1], false)
+                AND (n.parts[4] IS NULL OR coalesce(n.last BETWEEN n.first AND v_highest[n.field + 1], false))
+        END
+    FROM numbered AS n;
+END
+$$;
+COMMENT ON FUNCTION lockstep._cron_terms(text) IS
+    'Takes a cron expression apart into the terms of its fields.';
+
+-- sql/74_schedule/declare_schedules.sql
+
+-- Creates or changes the schedules that a worker's code declares.
+--
+-- schedules: [{"schedule_name", "cron", "workflow_name", "queue_name" and, where they
+-- are not the default, other arguments of schedule_workflow()}, …]. What is declared no
+-- longer stays: another app, or a worker of another release, may declare it.
+CREATE FUNCTION lockstep.declare_schedules(schedules jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM lockstep.schedule_workflow(
+        d.schedule_name, d.cron, d.workflow_name, d.queue_name,
+        named_args => coalesce(d.named_args, '{}'),
+        time_zone => coalesce(d.time_zone, 'UTC'),
+        on_missed => coalesce(d.on_missed, 'skip'),
+        engine => d.engine,
+        time_arg => d.time_arg,
+        priority => coalesce(d.priority, 0),
+        deduplication_id => d.deduplication_id,
+        queue_partition_key => d.queue_partition_key,
+        timeout => d.timeout,
+        max_attempts => d.max_attempts,
+        app_version => d.app_version,
+        headers => d.headers,
+        retries => d.retries
+    )
+    FROM (
+        SELECT r.*
+        FROM jsonb_populate_recordset(NULL::lockstep.schedule, declare_schedules.schedules) AS r
+        -- two workers that declare the same ones take the rows in the same order
+        ORDER BY r.schedule_name
+    ) AS d;
+END
+$$;
+COMMENT ON FUNCTION lockstep.declare_schedules(jsonb) IS
+    'Creates or changes the schedules that a worker''s code declares.';
+
+-- sql/74_schedule/drop_cron_job.sql
+
+-- Removes a job of pg_cron, if there is one and pg_cron still has it.
+CREATE FUNCTION lockstep._drop_cron_job(p_job_id bigint)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_is_there boolean;
+BEGIN
+    IF p_job_id IS NULL OR to_regprocedure('cron.unschedule(bigint)') IS NULL THEN
+        RETURN;
+    END IF;
+
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I.job AS j WHERE j.jobid = $1)', 'cron')
+        INTO v_is_there
+        USING p_job_id;
+
+    IF v_is_there THEN
+        EXECUTE format('SELECT %I.unschedule($1)', 'cron') USING p_job_id;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._drop_cron_job(bigint) IS
+    'Removes a job of pg_cron, if there is one and pg_cron still has it.';
+
+-- sql/74_schedule/due_schedules.sql
+
+-- Lists schedules that want a worker now: a tick fell due, or the next is to be computed.
+--
+-- asked_at is the time of the database, by which alone the worker goes. Nothing is locked
+-- while it computes, so a worker that stops here stops nobody: others find the same
+-- schedules, and start_ticks() takes what the first of them sends.
+CREATE FUNCTION lockstep.due_schedules(max_count int DEFAULT 100)
+RETURNS TABLE (
+    schedule_name text,
+    revision bigint,
+    cron text,
+    time_zone text,
+    on_missed text,
+    handled_until timestamptz,
+    asked_at timestamptz
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+BEGIN
+    RETURN QUERY
+    SELECT s.schedule_name, s.revision, s.cron, s.time_zone, s.on_missed, s.handled_until, v_now
+    FROM lockstep.schedule AS s
+    WHERE NOT s.is_paused
+        AND s.next_tick_at <= v_now
+    ORDER BY s.next_tick_at
+    LIMIT due_schedules.max_count;
+END
+$$;
+COMMENT ON FUNCTION lockstep.due_schedules(int) IS
+    'Lists schedules that want a worker now, with what it needs to compute their ticks.';
+
+-- sql/74_schedule/list_schedules.sql
+
+-- Lists schedules by name.
+--
+-- engine is the one that starts the ticks: pg_cron, beside the workers, or the workers
+-- alone. next_tick_at is NULL if the schedule is paused, if there is none, and until a
+-- worker has computed it.
+CREATE FUNCTION lockstep.list_schedules()
+RETURNS TABLE (
+    schedule_name text,
+    cron text,
+    time_zone text,
+    workflow_name text,
+    queue_name text,
+    named_args jsonb,
+    time_arg text,
+    on_missed text,
+    engine text,
+    is_paused boolean,
+    priority int,
+    deduplication_id text,
+    queue_partition_key text,
+    timeout interval,
+    max_attempts int,
+    app_version text,
+    headers jsonb,
+    retries jsonb,
+    last_tick_at timestamptz,
+    next_tick_at timestamptz,
+    problem text,
+    created_at timestamptz,
+    created_by text
+)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT
+        s.schedule_name, s.cron, s.time_zone, s.workflow_name, s.queue_name, s.named_args,
+        s.time_arg, s.on_missed,
+        CASE WHEN s.cron_job_id IS NULL THEN 'workers' ELSE 'pg_cron' END,
+        s.is_paused, s.priority, s.deduplication_id, s.queue_partition_key, s.timeout,
+        s.max_attempts, s.app_version, s.headers, s.retries, s.last_tick_at,
+        CASE WHEN isfinite(s.next_tick_at) AND NOT s.is_paused AND s.problem IS NULL THEN s.next_tick_at END,
+        s.problem, s.created_at, s.created_by
+    FROM lockstep.schedule AS s
+    ORDER BY s.schedule_name;
+END
+$$;
+COMMENT ON FUNCTION lockstep.list_schedules() IS
+    'Lists schedules by name.';
+
+-- sql/74_schedule/next_tick_in.sql
+
+-- Tells in how many seconds a schedule wants a worker: 0 if one does now, NULL if none will.
+CREATE FUNCTION lockstep._next_tick_in()
+RETURNS double precision
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_next_tick_at constant timestamptz := (
+        SELECT min(s.next_tick_at)
+        FROM lockstep.schedule AS s
+        WHERE NOT s.is_paused
+    );
+BEGIN
+    RETURN CASE
+        WHEN v_next_tick_at <= v_now THEN 0::double precision
+        WHEN v_next_tick_at < 'infinity' THEN extract(EPOCH FROM v_next_tick_at - v_now)::double precision
+    END;
+END
+$$;
+COMMENT ON FUNCTION lockstep._next_tick_in() IS
+    'Tells in how many seconds a schedule wants a worker: 0 if now, NULL if never.';
+
+-- sql/74_schedule/pause_schedule.sql
+
+-- Leaves out the ticks of a schedule until unpause_schedule().
+--
+-- They are not missed ones: whatever on_missed says, none of them is started later.
+CREATE FUNCTION lockstep.pause_schedule(schedule_name text)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_job_id bigint;
+BEGIN
+    SELECT s.cron_job_id
+    INTO v_job_id
+    FROM lockstep.schedule AS s
+    WHERE s.schedule_name = pause_schedule.schedule_name
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_schedule(pause_schedule.schedule_name);
+    END IF;
+
+    UPDATE lockstep.schedule AS s
+    SET is_paused = true, cron_job_id = NULL, revision = s.revision + 1
+    WHERE s.schedule_name = pause_schedule.schedule_name
+        AND NOT s.is_paused;
+
+    PERFORM lockstep._drop_cron_job(v_job_id);
+END
+$$;
+COMMENT ON FUNCTION lockstep.pause_schedule(text) IS
+    'Leaves out the ticks of a schedule until unpause_schedule().';
+
+-- sql/74_schedule/pg_cron_refusal.sql
+
+-- Says why pg_cron cannot start a schedule's ticks; NULL if it can.
+--
+-- Called as the owner of Lockstep, whose job it would be. pg_cron is looked for anew each
+-- time: it may be installed or dropped while schedules exist. It is given what its
+-- parser and the library that computes the ticks read alike, and no more.
+CREATE FUNCTION lockstep._pg_cron_refusal(p_cron text, p_time_zone text)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_schedule constant oid := to_regprocedure('cron.schedule(text,text,text)')::oid;
+    v_unschedule constant oid := to_regprocedure('cron.unschedule(bigint)')::oid;
+    v_utc constant text[] := ARRAY['UTC', 'GMT', 'UCT', 'Zulu', 'Etc/UTC', 'Etc/GMT', 'Etc/UCT', 'Etc/Zulu'];
+    v_its_zone constant text := coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT');
+    v_term text;
+BEGIN
+    IF v_schedule IS NULL OR v_unschedule IS NULL THEN
+        RETURN 'The extension pg_cron, 1.4 or newer, is not in this database.';
+    ELSIF NOT has_schema_privilege('cron', 'USAGE')
+        OR NOT has_function_privilege(v_schedule, 'EXECUTE')
+        OR NOT has_function_privilege(v_unschedule, 'EXECUTE')
+    THEN
+        RETURN format('Role "%s", which owns Lockstep, may not use pg_cron.', current_user);
+    ELSIF p_time_zone <> v_its_zone
+        AND NOT (p_time_zone = ANY (v_utc) AND v_its_zone = ANY (v_utc))
+    THEN
+        RETURN format('pg_cron runs in time zone %s, the schedule in %s.', v_its_zone, p_time_zone);
+    ELSIF btrim(p_cron, E' \t') LIKE '@%' THEN
+        RETURN NULL;
+    ELSIF EXISTS (SELECT FROM lockstep._cron_terms(p_cron) AS t WHERE t.field = 0) THEN
+        RETURN 'The expression has seconds, which pg_cron does not know.';
+    END IF;
+
+    SELECT t.term
+    INTO v_term
+    FROM lockstep._cron_terms(p_cron) AS t
+    WHERE t.term !~ '^(\*(/[0-9]{1,2})?|([0-9]{1,2}|[A-Z]{3})(-([0-9]{1,2}|[A-Z]{3}))?|[0-9]{1,2}-[0-9]{1,2}/[0-9]{1,2})$'
+        -- "50-50/5" is 50 for pg_cron, 50 and 55 for the library
+        OR t.term ~ '^0*([0-9]*)-0*\1/'
+    LIMIT 1;
+
+    RETURN 'The expression has "' || v_term || '", which pg_cron does not know.';
+END
+$$;
+COMMENT ON FUNCTION lockstep._pg_cron_refusal(text, text) IS
+    'Says why pg_cron cannot start a schedule''s ticks; NULL if it can.';
+
+-- sql/74_schedule/refuse_unknown_schedule.sql
+
+-- Raises the error for a name that no schedule has.
+CREATE FUNCTION lockstep._refuse_unknown_schedule(p_schedule_name text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'schedule "%" does not exist', left(p_schedule_name, 400)
+        USING ERRCODE = 'no_data_found',
+              TABLE = 'schedule',
+              HINT = 'list_schedules() lists those that do.';
+END
+$$;
+COMMENT ON FUNCTION lockstep._refuse_unknown_schedule(text) IS
+    'Raises the error for a name that no schedule has.';
+
+-- sql/74_schedule/ring_for_schedules.sql
+
+-- Wakes idle workers when the caller's transaction commits: a schedule was changed.
+--
+-- Any worker may start the ticks of any schedule, so all of them look when the next is.
+CREATE FUNCTION lockstep._ring_for_schedules()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM lockstep.executor AS e WHERE e.is_idle) THEN
+        PERFORM pg_notify('lockstep', 'due');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._ring_for_schedules() IS
+    'Wakes idle workers when the transaction commits: a schedule was changed.';
+
+-- sql/74_schedule/schedule_problem.sql
+
+-- Finds what schedule_workflow() cannot take: NULL, or message, detail and hint.
+CREATE FUNCTION lockstep._schedule_problem(p_schedule lockstep.schedule)
+RETURNS text[]
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_name constant text := p_schedule.schedule_name;
+    v_problem text[] := lockstep._cron_problem(p_schedule.cron);
+    v_refusal text;
+BEGIN
+    IF v_name IS NULL OR btrim(v_name) = '' OR length(v_name) > 400 THEN
+        RETURN ARRAY['schedule_name must have 1 to 400 characters'] || (lockstep._name_problem('schedule_name', v_name))[2:];
+    ELSIF v_problem IS NOT NULL THEN
+        RETURN v_problem;
+    ELSIF p_schedule.on_missed IS NULL OR p_schedule.on_missed NOT IN ('skip', 'latest', 'all') THEN
+        RETURN ARRAY[
+            'on_missed must be ''skip'', ''latest'' or ''all''',
+            format('It is %s.', quote_nullable(left(p_schedule.on_missed, 40))),
+            'It says which of the ticks that nobody started in time are started late.'
+        ];
+    ELSIF p_schedule.engine NOT IN ('pg_cron', 'workers') THEN
+        RETURN ARRAY[
+            'engine must be ''pg_cron'', ''workers'' or null',
+            format('It is %s.', quote_nullable(left(p_schedule.engine, 40))),
+            'Leave it out to use pg_cron where it can start the ticks.'
+        ];
+    ELSIF p_schedule.time_zone IS NULL OR (
+        p_schedule.time_zone <> 'UTC'
+        AND (
+            -- names of the operating system that the library need not have
+            p_schedule.time_zone ~ '^(posix/|right/|posixrules$|localtime$|Factory$)'
+            OR NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = p_schedule.time_zone)
+        )
+    ) THEN
+        RETURN ARRAY[
+            format('time zone %s does not exist', coalesce('"' || left(p_schedule.time_zone, 100) || '"', 'null')),
+            'It is no name that pg_timezone_names lists, to the letter.',
+            'Pass a name such as Europe/Berlin.'
+        ];
+    END IF;
+
+    v_problem := lockstep._enqueue_problem(
+        p_schedule.workflow_name, p_schedule.queue_name, '[]', p_schedule.named_args, NULL,
+        p_schedule.deduplication_id, 'return', p_schedule.priority,
+        p_schedule.queue_partition_key, NULL, NULL, p_schedule.timeout, NULL,
+        p_schedule.max_attempts, p_schedule.app_version, p_schedule.headers, p_schedule.retries
+    );
+    IF v_problem IS NOT NULL THEN
+        RETURN v_problem;
+    ELSIF p_schedule.time_arg = '' OR p_schedule.named_args ? p_schedule.time_arg THEN
+        RETURN ARRAY[
+            'time_arg must name an argument that named_args does not',
+            format('It is %s.', quote_literal(left(p_schedule.time_arg, 40))),
+            'Each tick passes its time as this argument; pass null if the workflow does not take it.'
+        ];
+    ELSIF p_schedule.engine = 'pg_cron' THEN
+        v_refusal := lockstep._pg_cron_refusal(p_schedule.cron, p_schedule.time_zone);
+        IF v_refusal IS NOT NULL THEN
+            RETURN ARRAY[
+                'pg_cron cannot start the ticks of this schedule', v_refusal,
+                'Leave engine out, or pass ''workers'': the workers start the ticks then.'
+            ];
+        END IF;
+    END IF;
+
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._schedule_problem(lockstep.schedule) IS
+    'Finds what schedule_workflow() cannot take: NULL, or message, detail and hint.';
+
+-- sql/74_schedule/schedule_workflow.sql
+
+-- Creates a schedule, or replaces one: a workflow is started at each tick.
+--
+-- The ticks after this moment count; an expression or time zone that changes forgets
+-- what was missed under the old one. A call that changes nothing writes nothing, so that
+-- each worker may declare its schedules when it starts. A paused schedule stays paused.
+--
+-- Lock order: the schedule row, then pg_cron's. The loop runs again only if the schedule
+-- was removed between the INSERT, which it stopped, and the look at it.
+CREATE FUNCTION lockstep.schedule_workflow(
+    schedule_name text,
+    cron text,
+    workflow_name text,
+    queue_name text,
+    named_args jsonb DEFAULT '{}',
+    time_zone text DEFAULT 'UTC',
+    on_missed text DEFAULT 'skip',
+    engine text DEFAULT NULL,
+    time_arg text DEFAULT 'scheduled_at',
+    priority int DEFAULT 0,
+    deduplication_id text DEFAULT NULL,
+    queue_partition_key text DEFAULT NULL,
+    timeout interval DEFAULT NULL,
+    max_attempts int DEFAULT NULL,
+    app_version text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    retries jsonb DEFAULT NULL
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_kept constant text[] := ARRAY[
+        'cron_job_id', 'is_paused', 'revision', 'handled_until', 'last_tick_at', 'next_tick_at',
+        'problem', 'created_at', 'created_by'
+    ];
+    v_problem text[];
+    v_new lockstep.schedule;
+    v_old lockstep.schedule;
+BEGIN
+    v_new.schedule_name := schedule_workflow.schedule_name;
+    v_new.cron := schedule_workflow.cron;
+    v_new.time_zone := schedule_workflow.time_zone;
+    v_new.workflow_name := schedule_workflow.workflow_name;
+    v_new.queue_name := schedule_workflow.queue_name;
+    v_new.named_args := schedule_workflow.named_args;
+    v_new.time_arg := schedule_workflow.time_arg;
+    v_new.on_missed := schedule_workflow.on_missed;
+    v_new.engine := schedule_workflow.engine;
+    v_new.is_paused := false;
+    v_new.priority := schedule_workflow.priority;
+    v_new.deduplication_id := schedule_workflow.deduplication_id;
+    v_new.queue_partition_key := schedule_workflow.queue_partition_key;
+    v_new.timeout := schedule_workflow.timeout;
+    v_new.max_attempts := schedule_workflow.max_attempts;
+    v_new.app_version := schedule_workflow.app_version;
+    v_new.headers := schedule_workflow.headers;
+    v_new.retries := schedule_workflow.retries;
+    v_new.revision := 1;
+    v_new.handled_until := v_now;
+    v_new.next_tick_at := '-infinity';
+    v_new.created_at := v_now;
+    v_new.created_by := lockstep._caller();
+
+    v_problem := lockstep._schedule_problem(v_new);
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    LOOP
+        INSERT INTO lockstep.schedule
+        SELECT v_new.*
+        ON CONFLICT ON CONSTRAINT schedule_pkey DO NOTHING;
+
+        EXIT WHEN FOUND;
+
+        SELECT s.*
+        INTO v_old
+        FROM lockstep.schedule AS s
+        WHERE s.schedule_name = v_new.schedule_name
+        FOR NO KEY UPDATE;
+
+        CONTINUE WHEN NOT FOUND;
+
+        IF to_jsonb(v_new) - v_kept = to_jsonb(v_old) - v_kept THEN
+            PERFORM lockstep._adjust_cron_job(v_old);
+            RETURN;
+        END IF;
+
+        UPDATE lockstep.schedule AS s
+        SET
+            cron = v_new.cron,
+            time_zone = v_new.time_zone,
+            workflow_name = v_new.workflow_name,
+            queue_name = v_new.queue_name,
+            named_args = v_new.named_args,
+            time_arg = v_new.time_arg,
+            on_missed = v_new.on_missed,
+            engine = v_new.engine,
+            priority = v_new.priority,
+            deduplication_id = v_new.deduplication_id,
+            queue_partition_key = v_new.queue_partition_key,
+            timeout = v_new.timeout,
+            max_attempts = v_new.max_attempts,
+            app_version = v_new.app_version,
+            headers = v_new.headers,
+            retries = v_new.retries,
+            revision = s.revision + 1,
+            handled_until = CASE
+                WHEN (s.cron, s.time_zone) = (v_new.cron, v_new.time_zone) THEN s.handled_until
+                ELSE greatest(s.handled_until, v_now)
+            END,
+            next_tick_at = '-infinity',
+            problem = NULL
+        WHERE s.schedule_name = v_new.schedule_name
+        RETURNING s.*
+        INTO v_new;
+
+        EXIT;
+    END LOOP;
+
+    PERFORM lockstep._adjust_cron_job(v_new);
+    PERFORM lockstep._ring_for_schedules();
+END
+$$;
+COMMENT ON FUNCTION lockstep.schedule_workflow(
+    text, text, text, text, jsonb, text, text, text, text,
+    int, text, text, interval, int, text, jsonb, jsonb
+) IS
+    'Creates or replaces a schedule: a workflow is started at each tick.';
+
+-- sql/74_schedule/start_backfill.sql
+
+-- Starts the workflows of some past ticks of a schedule; returns how many there were not.
+--
+-- The worker that runs "lockstep.backfill" calls it, a batch at a time. Locks nothing of
+-- the schedule: the ids of the workflows see to it that none is started twice.
+CREATE FUNCTION lockstep.start_backfill(schedule_name text, ticks timestamptz[])
+RETURNS int
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_schedule lockstep.schedule;
+BEGIN
+    SELECT s.*
+    INTO v_schedule
+    FROM lockstep.schedule AS s
+    WHERE s.schedule_name = start_backfill.schedule_name;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_schedule(start_backfill.schedule_name);
+    END IF;
+
+    RETURN (
+        SELECT count(*) FILTER (WHERE lockstep._start_tick(v_schedule, t.tick))::int
+        FROM unnest(start_backfill.ticks) AS t (tick)
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep.start_backfill(text, timestamptz[]) IS
+    'Starts the workflows of some past ticks of a schedule.';
+
+-- sql/74_schedule/start_tick.sql
+
+-- Starts the workflow of a tick unless it exists; tells whether it did.
+--
+-- The id is derived from the schedule and the tick, so whoever starts a tick a second
+-- time, at the same moment or a year later, finds the first. A workflow of that id
+-- that somebody else enqueued, whatever it is, counts as started, or it would stop the
+-- schedule for good. p_workflow_id is for a start that is no tick.
+CREATE FUNCTION lockstep._start_tick(
+    p_schedule lockstep.schedule,
+    p_tick timestamptz,
+    p_workflow_id text DEFAULT NULL
+)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_tick_text constant text := lockstep._tick_text(p_tick);
+    v_workflow_id constant text := coalesce(p_workflow_id, p_schedule.schedule_name || ':' || v_tick_text);
+BEGIN
+    IF EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = v_workflow_id) THEN
+        RETURN false;
+    END IF;
+
+    RETURN v_workflow_id = lockstep.enqueue_workflow(
+        p_schedule.workflow_name,
+        p_schedule.queue_name,
+        named_args => p_schedule.named_args || CASE
+            WHEN p_schedule.time_arg IS NULL THEN '{}'
+            ELSE jsonb_build_object(p_schedule.time_arg, v_tick_text)
+        END,
+        workflow_id => v_workflow_id,
+        deduplication_id => p_schedule.deduplication_id,
+        on_duplicate => 'return',
+        priority => p_schedule.priority,
+        queue_partition_key => p_schedule.queue_partition_key,
+        timeout => p_schedule.timeout,
+        max_attempts => p_schedule.max_attempts,
+        app_version => p_schedule.app_version,
+        headers => coalesce(p_schedule.headers, '{}') || jsonb_build_object(
+            'schedule_name', p_schedule.schedule_name, 'scheduled_at', v_tick_text
+        ),
+        retries => p_schedule.retries
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._start_tick(lockstep.schedule, timestamptz, text) IS
+    'Starts the workflow of a tick unless it exists; tells whether it did.';
+
+-- sql/74_schedule/start_tick_of_job.sql
+
+-- Starts the current tick of a schedule; a job of pg_cron calls it at each tick.
+--
+-- Workers start ticks too, so this matters when none is alive. If one computed the tick
+-- that falls due now, that is it. If the next one is still to come, pg_cron is late and
+-- a worker was faster. Otherwise nobody has computed since the last tick, and pg_cron's
+-- word is taken: this minute. handled_until then stays where it is, so that the worker
+-- that comes back finds what was missed meanwhile, and what was started by its id.
+CREATE FUNCTION lockstep._start_tick_of_job(p_schedule_name text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_minute timestamptz;
+    v_schedule lockstep.schedule;
+BEGIN
+    SELECT s.*
+    INTO v_schedule
+    FROM lockstep.schedule AS s
+    WHERE s.schedule_name = p_schedule_name
+        AND NOT s.is_paused
+    FOR NO KEY UPDATE;
+
+    v_minute := date_trunc('minute', clock_timestamp());
+    IF NOT FOUND OR v_schedule.next_tick_at > v_minute OR v_schedule.handled_until >= v_minute THEN
+        RETURN;
+    END IF;
+
+    PERFORM lockstep._start_tick(v_schedule, v_minute);
+
+    UPDATE lockstep.schedule AS s
+    SET
+        revision = s.revision + 1,
+        last_tick_at = v_minute,
+        handled_until = CASE WHEN s.next_tick_at = v_minute THEN v_minute ELSE s.handled_until END,
+        next_tick_at = CASE WHEN s.next_tick_at = v_minute THEN '-infinity' ELSE s.next_tick_at END
+    WHERE s.schedule_name = p_schedule_name;
+
+    PERFORM lockstep._ring_for_schedules();
+END
+$$;
+COMMENT ON FUNCTION lockstep._start_tick_of_job(text) IS
+    'Starts the current tick of a schedule; a job of pg_cron calls it at each tick.';
+
+-- sql/74_schedule/start_ticks.sql
+
+-- Starts ticks that a worker computed and notes the next one of each schedule.
+--
+-- changes: [{"schedule_name", "revision", "ticks": […], "handled_until", "next_tick_at",
+-- "problem"}, …]. What was computed from another revision is dropped: another worker was
+-- faster, or the schedule was changed. A schedule that somebody holds is passed over, and
+-- still due. A problem is tried again in a minute. Returns how many workflows it
+-- started, and the seconds until a schedule wants a worker, or NULL.
+--
+-- Lock order: schedule rows by name, skipping locked ones; new workflow rows.
+CREATE FUNCTION lockstep.start_ticks(
+    changes jsonb,
+    OUT started_count int,
+    OUT next_tick_in double precision
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    r_change record;
+    v_schedule lockstep.schedule;
+BEGIN
+    started_count := 0;
+
+    FOR r_change IN
+        SELECT c.*
+        FROM jsonb_to_recordset(start_ticks.changes) AS c (
+            schedule_name text, revision bigint, ticks timestamptz[], handled_until timestamptz,
+            next_tick_at timestamptz, problem text
+        )
+        ORDER BY c.schedule_name
+    LOOP
+        SELECT s.*
+        INTO v_schedule
+        FROM lockstep.schedule AS s
+        WHERE s.schedule_name = r_change.schedule_name
+            AND s.revision = r_change.revision
+            AND NOT s.is_paused
+        FOR NO KEY UPDATE SKIP LOCKED;
+
+        CONTINUE WHEN NOT FOUND;
+
+        started_count := started_count + (
+            SELECT count(*) FILTER (WHERE lockstep._start_tick(v_schedule, t.tick))::int
+            FROM unnest(r_change.ticks) AS t (tick)
+        );
+
+        UPDATE lockstep.schedule AS s
+        SET
+            revision = s.revision + 1,
+            handled_until = greatest(s.handled_until, r_change.handled_until),
+            last_tick_at = coalesce((SELECT max(t.tick) FROM unnest(r_change.ticks) AS t (tick)), s.last_tick_at),
+            next_tick_at = coalesce(
+                r_change.next_tick_at,
+                CASE WHEN r_change.problem IS NULL THEN 'infinity' ELSE clock_timestamp() + interval '1 minute' END
+            ),
+            problem = r_change.problem
+        WHERE s.schedule_name = r_change.schedule_name;
+    END LOOP;
+
+    next_tick_in := lockstep._next_tick_in();
+END
+$$;
+COMMENT ON FUNCTION lockstep.start_ticks(jsonb) IS
+    'Starts ticks that a worker computed and notes the next one of each schedule.';
+
+-- sql/74_schedule/tick_text.sql
+
+-- Writes a tick as ids and arguments of workflows have it: in UTC, to the second.
+CREATE FUNCTION lockstep._tick_text(p_tick timestamptz)
+RETURNS text
+LANGUAGE sql
+STABLE
+BEGIN ATOMIC
+    SELECT to_char(p_tick AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+END;
+COMMENT ON FUNCTION lockstep._tick_text(timestamptz) IS
+    'Writes a tick as ids and arguments of workflows have it.';
+
+-- sql/74_schedule/trigger_schedule.sql
+
+-- Starts a schedule's workflow now, beside its ticks; also of one that is paused.
+--
+-- The start is no tick: its id is a new one each time, and no tick is left out for it.
+CREATE FUNCTION lockstep.trigger_schedule(schedule_name text)
+RETURNS text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_workflow_id constant text := trigger_schedule.schedule_name || ':' || lockstep._generate_id();
+    v_schedule lockstep.schedule;
+BEGIN
+    SELECT s.*
+    INTO v_schedule
+    FROM lockstep.schedule AS s
+    WHERE s.schedule_name = trigger_schedule.schedule_name;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_schedule(trigger_schedule.schedule_name);
+    END IF;
+
+    IF NOT lockstep._start_tick(v_schedule, clock_timestamp(), v_workflow_id) THEN
+        PERFORM lockstep._refuse_rival(
+            v_schedule.queue_name, v_schedule.deduplication_id,
+            (
+                SELECT w.workflow_id
+                FROM lockstep.workflow_status AS w
+                WHERE w.queue_name = v_schedule.queue_name
+                    AND w.deduplication_id = v_schedule.deduplication_id
+                    AND w.completed_at IS NULL
+            ),
+            'Wait for its end, or cancel it.'
+        );
+    END IF;
+
+    RETURN v_workflow_id;
+END
+$$;
+COMMENT ON FUNCTION lockstep.trigger_schedule(text) IS
+    'Starts a schedule''s workflow now, beside its ticks; returns its id.';
+
+-- sql/74_schedule/unpause_schedule.sql
+
+-- Lets a paused schedule go on with its next tick; those of the pause are left out.
+CREATE FUNCTION lockstep.unpause_schedule(schedule_name text)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_schedule lockstep.schedule;
+BEGIN
+    UPDATE lockstep.schedule AS s
+    SET
+        is_paused = false,
+        revision = s.revision + 1,
+        handled_until = greatest(clock_timestamp(), s.handled_until),
+        next_tick_at = '-infinity'
+    WHERE s.schedule_name = unpause_schedule.schedule_name
+        AND s.is_paused
+    RETURNING s.*
+    INTO v_schedule;
+
+    IF FOUND THEN
+        PERFORM lockstep._adjust_cron_job(v_schedule);
+        PERFORM lockstep._ring_for_schedules();
+    ELSIF NOT EXISTS (
+        SELECT
+        FROM lockstep.schedule AS s
+        WHERE s.schedule_name = unpause_schedule.schedule_name
+    ) THEN
+        PERFORM lockstep._refuse_unknown_schedule(unpause_schedule.schedule_name);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.unpause_schedule(text) IS
+    'Lets a paused schedule go on with its next tick.';
+
+-- sql/74_schedule/unschedule_workflow.sql
+
+-- Removes a schedule; workflows that it started go on.
+CREATE FUNCTION lockstep.unschedule_workflow(schedule_name text)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_job_id bigint;
+BEGIN
+    DELETE FROM lockstep.schedule AS s
+    WHERE s.schedule_name = unschedule_workflow.schedule_name
+    RETURNING s.cron_job_id
+    INTO v_job_id;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_schedule(unschedule_workflow.schedule_name);
+    END IF;
+
+    PERFORM lockstep._drop_cron_job(v_job_id);
+END
+$$;
+COMMENT ON FUNCTION lockstep.unschedule_workflow(text) IS
+    'Removes a schedule; workflows that it started go on.';
+
 -- sql/75_worker/advance_workflows.sql
 
 -- Advances an executor's workflows: records, sends, suspends, finishes and
@@ -7864,7 +9319,8 @@ COMMENT ON FUNCTION lockstep.advance_workflows(text, jsonb, int, jsonb) IS
 --
 -- Extends the executor's lease (heartbeat()), puts back what dead executors held
 -- (recover_workflows()) and makes claimable what fell due
--- (promote_due_workflows()); each tells when it wants to be called next. Says also
+-- (promote_due_workflows()); each tells when it wants to be called next, and schedules
+-- tell when they want due_schedules() to be. Says also
 -- whether a workflow waits that the executor can run, so that a sleeping worker,
 -- which the doorbell may have missed, need not claim to know. A busy one, which
 -- claims all the time, is spared the looks into the queues.
@@ -7880,7 +9336,8 @@ CREATE FUNCTION lockstep.pulse(
     OUT next_expiry_in double precision,
     OUT promoted_count int,
     OUT next_due_in double precision,
-    OUT has_ready boolean
+    OUT has_ready boolean,
+    OUT next_tick_in double precision
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -7910,10 +9367,870 @@ BEGIN
             AND w.workflow_name = ANY (e.workflow_names)
             AND (w.app_version IS NULL OR w.app_version = e.app_version)
     );
+
+    next_tick_in := lockstep._next_tick_in();
 END
 $$;
 COMMENT ON FUNCTION lockstep.pulse(text, boolean, boolean) IS
     'Extends an executor''s lease, recovers and promotes workflows, in one transaction.';
+
+-- sql/76_state_machine/add_transition.sql
+
+-- Adds a transition to the newest version of a state machine.
+--
+-- A row in from_state moves to to_state when the event happens to it; without from_state,
+-- rows may be inserted in to_state. workflow_name is the workflow that each such move
+-- starts. A state is what occurs in a transition, a final one what no transition leaves.
+CREATE FUNCTION lockstep.add_transition(
+    machine_name text,
+    from_state text,
+    event text,
+    to_state text,
+    workflow_name text DEFAULT NULL,
+    queue_name text DEFAULT 'default'
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_version constant int := lockstep._state_machine_version(add_transition.machine_name);
+    v_problem text[];
+    r_rival record;
+BEGIN
+    SELECT lockstep._name_problem(n.argument, n.value)
+    INTO v_problem
+    FROM (
+        VALUES
+            ('from_state', add_transition.from_state, true),
+            ('event', add_transition.event, false),
+            ('to_state', add_transition.to_state, false),
+            ('workflow_name', add_transition.workflow_name, true),
+            ('queue_name', add_transition.queue_name, add_transition.workflow_name IS NULL)
+    ) AS n (argument, value, is_optional)
+    WHERE btrim(n.value) = '' OR length(n.value) > 512 OR (n.value IS NULL AND NOT n.is_optional)
+    LIMIT 1;
+
+    IF v_problem IS NULL AND add_transition.from_state = add_transition.to_state THEN
+        v_problem := ARRAY[
+            'from_state and to_state must differ',
+            format('Both are "%s".', add_transition.to_state),
+            'What leaves the state as it is needs no transition; enqueue_workflow() starts a workflow without one.'
+        ];
+    END IF;
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    INSERT INTO lockstep.state_transition (
+        machine_name, version, from_state, event, to_state, workflow_name, queue_name
+    )
+    VALUES (
+        add_transition.machine_name, v_version, add_transition.from_state, add_transition.event,
+        add_transition.to_state, add_transition.workflow_name,
+        CASE WHEN add_transition.workflow_name IS NOT NULL THEN add_transition.queue_name END
+    )
+    ON CONFLICT DO NOTHING;
+
+    IF FOUND THEN
+        RETURN;
+    END IF;
+
+    SELECT t.event, t.to_state
+    INTO r_rival
+    FROM lockstep.state_transition AS t
+    WHERE t.machine_name = add_transition.machine_name
+        AND t.version = v_version
+        AND CASE
+            WHEN add_transition.from_state IS NULL THEN t.from_state IS NULL AND t.to_state = add_transition.to_state
+            ELSE t.from_state = add_transition.from_state AND t.event = add_transition.event
+        END;
+
+    IF add_transition.from_state IS NULL THEN
+        RAISE EXCEPTION 'rows enter state "%" of state machine "%" already', r_rival.to_state, add_transition.machine_name
+            USING ERRCODE = 'unique_violation',
+                  DETAIL = format('They do by event "%s".', r_rival.event),
+                  HINT = 'One event leads into a state; an insertion could not tell two apart.';
+    END IF;
+    RAISE EXCEPTION 'event "%" leaves state "%" of state machine "%" already',
+        add_transition.event, add_transition.from_state, add_transition.machine_name
+        USING ERRCODE = 'unique_violation',
+              DETAIL = format('It leads to "%s".', r_rival.to_state),
+              HINT = 'Name another event, or define a new version with create_state_machine().';
+END
+$$;
+COMMENT ON FUNCTION lockstep.add_transition(text, text, text, text, text, text) IS
+    'Adds a transition to the newest version of a state machine.';
+
+-- sql/76_state_machine/attach_state_machine.sql
+
+-- Lets the rows of a table move only as a state machine allows.
+--
+-- Writes a trigger function, <table>_state_machine, beside the table, and has row-level
+-- triggers call it after each write. Rows, because only such triggers see the writes to
+-- partitions, those of the future too, and a row's old and new state together; they are
+-- not called for updates that leave the state alone. The function belongs to the owner
+-- of the table and runs with that role's rights, which must include record_transition():
+-- what the owner's types and casts execute must not run with the rights of Lockstep's owner.
+--
+-- The triggers are what is attached: dumps and renames of the table keep them, and their
+-- argument says the rest. It names columns, so attach again after renaming one.
+--
+-- Locks the table in SHARE ROW EXCLUSIVE, as a new trigger needs it, before it looks at its rows.
+CREATE FUNCTION lockstep.attach_state_machine(
+    table_name regclass,
+    state_column name,
+    machine_name text,
+    version_column name DEFAULT NULL,
+    check_existing boolean DEFAULT true
+)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+-- names are quoted, or regclass: @plpgsql_check_options: security_warnings = off
+DECLARE
+    v_newest constant int := lockstep.newest_version(attach_state_machine.machine_name);
+    v_body constant text := $body$
+-- Written by lockstep.attach_state_machine(); lockstep.detach_state_machine() drops it.
+BEGIN
+%1$s    PERFORM lockstep.record_transition(
+        TG_RELID, TG_OP, %2$L, %3$s,
+        jsonb_build_object(%4$s),
+        OLD.%5$I::text, NEW.%5$I::text
+    );
+    RETURN NULL;
+END
+$body$;
+    v_fill constant text := $fill$    IF TG_WHEN = 'BEFORE' THEN
+        NEW.%1$I := lockstep.newest_version(%2$L);
+        RETURN NEW;
+    END IF;
+
+$fill$;
+    v_stranger constant text := $query$
+SELECT string_agg(format('%%s is %%s', e.key, coalesce(to_json(e.state)::text, 'null')), ', ')
+FROM (
+    SELECT jsonb_build_object(%1$s) AS key, t.%2$I::text AS state
+    FROM %3$s AS t
+    WHERE NOT EXISTS (
+        SELECT
+        FROM lockstep.state_transition AS d
+        CROSS JOIN LATERAL unnest(ARRAY[d.from_state, d.to_state]) AS s (state)
+        WHERE d.machine_name = %4$L
+            AND d.version = %5$s
+            AND s.state = t.%2$I::text
+    )
+    LIMIT 3
+) AS e
+$query$;
+    v_call text;
+    v_strangers text;
+    v_problem text[];
+    r_table record;
+    r_key record;
+BEGIN
+    SELECT
+        c.relowner::regrole AS owner,
+        format('%I.%I', n.nspname, (c.relname || '_state_machine')::name) AS function_name,
+        format(CASE c.relkind WHEN 'p' THEN '%s' ELSE 'ONLY %s' END, c.oid::regclass) AS scanned,
+        has_schema_privilege(c.relowner, 'lockstep', 'USAGE') AND has_function_privilege(
+            c.relowner, 'lockstep.record_transition(regclass, text, text, int, jsonb, text, text)', 'EXECUTE'
+        ) AS may_record,
+        EXISTS (
+            SELECT
+            FROM pg_trigger AS t
+            WHERE t.tgrelid = c.oid
+                AND t.tgname = 'lockstep_state_machine'
+        ) AS is_attached,
+        NOT EXISTS (
+            SELECT
+            FROM pg_attribute AS a
+            WHERE a.attrelid = c.oid
+                AND a.attname = attach_state_machine.version_column
+                AND (a.atthasdef OR NOT a.attnotnull)
+        ) AS fills_version
+    INTO STRICT r_table
+    FROM pg_class AS c
+    INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = attach_state_machine.table_name;
+
+    SELECT
+        string_agg(format('%1$L, coalesce(NEW.%1$I, OLD.%1$I)', a.attname), ', ' ORDER BY k.place) AS written,
+        string_agg(format('%1$L, t.%1$I', a.attname), ', ' ORDER BY k.place) AS existing
+    INTO STRICT r_key
+    FROM pg_index AS i
+    CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
+    INNER JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    WHERE i.indrelid = attach_state_machine.table_name
+        AND i.indisprimary
+        AND k.place <= i.indnkeyatts;
+
+    v_problem := CASE
+        WHEN r_table.is_attached THEN ARRAY[
+            'object_not_in_prerequisite_state',
+            format('%s follows a state machine already', attach_state_machine.table_name),
+            'A table follows one at most.', 'Call detach_state_machine() first.'
+        ]
+        WHEN r_key.written IS NULL THEN ARRAY[
+            'object_not_in_prerequisite_state',
+            format('%s has no primary key', attach_state_machine.table_name),
+            'The history names rows by it, and fire_event() finds them by it.', 'Add a primary key.'
+        ]
+        WHEN NOT r_table.fills_version THEN ARRAY[
+            'object_not_in_prerequisite_state',
+            format(
+                'column "%s" of %s must be NOT NULL and have no default',
+                attach_state_machine.version_column, attach_state_machine.table_name
+            ),
+            'A row that is inserted without a version gets the newest one.',
+            'Fill it for the rows that exist, then use SET NOT NULL and DROP DEFAULT.'
+        ]
+        WHEN NOT r_table.may_record THEN ARRAY[
+            'insufficient_privilege',
+            format('role %s may not record transitions', r_table.owner),
+            format('It owns %s, and the trigger function will run with its rights.', attach_state_machine.table_name),
+            format('Call grant_usage(%L, ''admin'').', r_table.owner)
+        ]
+    END;
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[2]
+            USING ERRCODE = v_problem[1], DETAIL = v_problem[3], HINT = v_problem[4];
+    END IF;
+
+    -- a function that a dropped table left behind is replaced, no other
+    EXECUTE format(
+        'CREATE %s FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+        'SET search_path = pg_catalog, pg_temp AS %L',
+        CASE
+            WHEN EXISTS (
+                SELECT
+                FROM pg_proc AS p
+                WHERE p.oid = to_regproc(r_table.function_name)
+                    AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
+                    AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid)
+            ) THEN 'OR REPLACE'
+        END,
+        r_table.function_name,
+        format(
+            v_body,
+            CASE
+                WHEN attach_state_machine.version_column IS NOT NULL
+                    THEN format(v_fill, attach_state_machine.version_column, attach_state_machine.machine_name)
+            END,
+            attach_state_machine.machine_name,
+            CASE
+                WHEN attach_state_machine.version_column IS NULL THEN 'NULL'
+                ELSE format('coalesce(NEW.%1$I, OLD.%1$I)::int', attach_state_machine.version_column)
+            END,
+            r_key.written, attach_state_machine.state_column
+        )
+    );
+    EXECUTE format('REVOKE ALL ON FUNCTION %s() FROM public', r_table.function_name);
+    IF EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'lockstep') THEN
+        EXECUTE format('ALTER FUNCTION %s() DEPENDS ON EXTENSION lockstep', r_table.function_name);
+    END IF;
+
+    v_call := format(
+        'EXECUTE FUNCTION %s(%L)', r_table.function_name, json_build_object(
+            'machine_name', attach_state_machine.machine_name,
+            'state_column', attach_state_machine.state_column,
+            'version_column', attach_state_machine.version_column
+        )
+    );
+    EXECUTE format(
+        'CREATE TRIGGER lockstep_state_machine AFTER UPDATE ON %s FOR EACH ROW '
+        'WHEN (OLD.%2$I::text IS DISTINCT FROM NEW.%2$I::text%3$s) %4$s',
+        attach_state_machine.table_name, attach_state_machine.state_column,
+        CASE
+            WHEN attach_state_machine.version_column IS NOT NULL
+                THEN format(' OR OLD.%1$I IS DISTINCT FROM NEW.%1$I', attach_state_machine.version_column)
+        END,
+        v_call
+    );
+    EXECUTE format(
+        'CREATE TRIGGER lockstep_state_machine_ends AFTER INSERT OR DELETE ON %s FOR EACH ROW %s',
+        attach_state_machine.table_name, v_call
+    );
+    IF attach_state_machine.version_column IS NOT NULL THEN
+        EXECUTE format(
+            'CREATE TRIGGER lockstep_state_machine_version BEFORE INSERT ON %s FOR EACH ROW WHEN (NEW.%I IS NULL) %s',
+            attach_state_machine.table_name, attach_state_machine.version_column, v_call
+        );
+    END IF;
+    EXECUTE format('ALTER FUNCTION %s() OWNER TO %s', r_table.function_name, r_table.owner);
+
+    IF attach_state_machine.check_existing THEN
+        EXECUTE format(
+            v_stranger, r_key.existing, attach_state_machine.state_column, r_table.scanned,
+            attach_state_machine.machine_name,
+            coalesce(quote_ident(attach_state_machine.version_column), v_newest::text)
+        )
+        INTO v_strangers;
+    END IF;
+    IF v_strangers IS NOT NULL THEN
+        RAISE EXCEPTION '% has rows in states that state machine "%" does not know',
+            attach_state_machine.table_name, attach_state_machine.machine_name
+            USING ERRCODE = 'check_violation',
+                  DETAIL = format('%s.', v_strangers),
+                  HINT = 'Add the states, or pass check_existing => false to let such rows stay as they are.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.attach_state_machine(regclass, name, text, name, boolean) IS
+    'Lets the rows of a table move only as a state machine allows.';
+
+-- sql/76_state_machine/attached_state_machines.sql
+
+-- The tables that follow a state machine, as their triggers say.
+CREATE VIEW lockstep.attached_state_machines AS
+SELECT
+    t.tgrelid::regclass AS table_name,
+    a.machine_name,
+    a.state_column,
+    a.version_column,
+    t.tgenabled <> 'D' AS is_enabled
+FROM pg_catalog.pg_trigger AS t
+CROSS JOIN LATERAL convert_from(
+    substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()
+) AS d (argument)
+CROSS JOIN LATERAL jsonb_to_record(d.argument::jsonb)
+    AS a (machine_name text, state_column text, version_column text)
+WHERE t.tgname = 'lockstep_state_machine'
+    AND t.tgparentid = 0;
+COMMENT ON VIEW lockstep.attached_state_machines IS
+    'The tables that follow a state machine, as their triggers say.';
+COMMENT ON COLUMN lockstep.attached_state_machines.table_name IS 'Table whose rows follow it.';
+COMMENT ON COLUMN lockstep.attached_state_machines.machine_name IS 'State machine that they follow.';
+COMMENT ON COLUMN lockstep.attached_state_machines.state_column IS 'Column that holds the state.';
+COMMENT ON COLUMN lockstep.attached_state_machines.version_column IS
+    'Column that holds the version that a row follows; without one it is the newest.';
+COMMENT ON COLUMN lockstep.attached_state_machines.is_enabled IS
+    'Whether the trigger is enabled; a disabled one checks and records nothing.';
+
+-- sql/76_state_machine/create_state_machine.sql
+
+-- Creates a state machine, or the next version of one that exists; returns the version.
+--
+-- A version begins empty and is defined as a whole with add_transition(), usually in the
+-- same transaction: rows follow the newest version from its commit on, unless their table
+-- has a version column. Of two sessions that create the same version at once one fails.
+CREATE FUNCTION lockstep.create_state_machine(machine_name text)
+RETURNS int
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_version int;
+    v_problem text[];
+BEGIN
+    IF create_state_machine.machine_name IS NULL
+        OR btrim(create_state_machine.machine_name) = '' OR length(create_state_machine.machine_name) > 512
+    THEN
+        v_problem := lockstep._name_problem('machine_name', create_state_machine.machine_name);
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    INSERT INTO lockstep.state_machine AS n (machine_name, version, created_by)
+    SELECT create_state_machine.machine_name, coalesce(max(m.version), 0) + 1, lockstep._caller()
+    FROM lockstep.state_machine AS m
+    WHERE m.machine_name = create_state_machine.machine_name
+    RETURNING n.version
+    INTO v_version;
+
+    RETURN v_version;
+END
+$$;
+COMMENT ON FUNCTION lockstep.create_state_machine(text) IS
+    'Creates a state machine, or the next version of one that exists; returns the version.';
+
+-- sql/76_state_machine/detach_state_machine.sql
+
+-- Takes the state machine from a table: its triggers, and the function that they call.
+--
+-- The history stays. Returns whether there was one. Locks the table as DROP TRIGGER does.
+CREATE FUNCTION lockstep.detach_state_machine(table_name regclass)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+-- all that it changes is dynamic: @plpgsql_check_options: performance_warnings = off
+DECLARE
+    v_function regprocedure;
+    r_trigger record;
+BEGIN
+    FOR r_trigger IN
+        SELECT t.tgname, t.tgfoid
+        FROM pg_trigger AS t
+        WHERE t.tgrelid = detach_state_machine.table_name
+            AND t.tgname IN ('lockstep_state_machine', 'lockstep_state_machine_ends', 'lockstep_state_machine_version')
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', r_trigger.tgname, detach_state_machine.table_name);
+        v_function := r_trigger.tgfoid;
+    END LOOP;
+
+    IF v_function IS NOT NULL THEN
+        EXECUTE format('DROP FUNCTION %s', v_function);
+    END IF;
+
+    RETURN v_function IS NOT NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep.detach_state_machine(regclass) IS
+    'Takes the state machine from a table: its triggers, and the function that they call.';
+
+-- sql/76_state_machine/fire_event.sql
+
+-- Lets an event happen to a row: moves it as its state machine says, and returns the new state.
+--
+-- Called as SELECT lockstep.fire_event(o, 'pay') FROM orders AS o WHERE …: the type of the
+-- row names the table, its primary key the row. The row is locked (FOR NO KEY UPDATE) and
+-- read again, so of two calls at once the second sees what the first one did.
+--
+-- Everything here runs with the rights of the caller.
+CREATE FUNCTION lockstep.fire_event(record anyelement, event text)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+-- names are quoted, or regclass: @plpgsql_check_options: security_warnings = off
+DECLARE
+    v_table constant regclass := (
+        SELECT t.typrelid::regclass
+        FROM pg_type AS t
+        WHERE t.oid = pg_typeof(fire_event.record)
+            AND t.typrelid <> 0
+    );
+    v_earlier_event constant text := coalesce(current_setting('lockstep.event', true), '');
+    v_is_row text;
+    v_key text;
+    v_state text;
+    v_version int;
+    v_to_state text;
+    v_is_there boolean;
+    v_problem text[];
+    r_machine record;
+BEGIN
+    SELECT m.machine_name, m.state_column, m.version_column, format_type(a.atttypid, NULL) AS state_type
+    INTO r_machine
+    FROM pg_trigger AS t
+    CROSS JOIN LATERAL convert_from(
+        substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()
+    ) AS d (arguments)
+    CROSS JOIN LATERAL jsonb_to_record(d.arguments::jsonb)
+        AS m (machine_name text, state_column name, version_column name)
+    INNER JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attname = m.state_column
+    WHERE t.tgrelid = v_table
+        AND t.tgname = 'lockstep_state_machine';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION '% follows no state machine', coalesce(v_table::text, pg_typeof(fire_event.record)::text)
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Pass a row of a table with one: SELECT lockstep.fire_event(o, ''pay'') FROM orders AS o.';
+    END IF;
+
+    -- with the operators of the key's index, which may be those of an extension
+    SELECT
+        string_agg(format('t.%1$I OPERATOR(%2$I.%3$s) ($1).%1$I', a.attname, n.nspname, o.oprname), ' AND '),
+        string_agg(format('%1$L, ($1).%1$I', a.attname), ', ' ORDER BY k.place)
+    INTO STRICT v_is_row, v_key
+    FROM pg_index AS i
+    CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY AS k (attnum, opclass, place)
+    INNER JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    INNER JOIN pg_opclass AS c ON c.oid = k.opclass
+    INNER JOIN pg_amop AS p
+        ON p.amopfamily = c.opcfamily AND p.amoplefttype = c.opcintype AND p.amoprighttype = c.opcintype
+        AND p.amopstrategy = 3
+    INNER JOIN pg_operator AS o ON o.oid = p.amopopr
+    INNER JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+    WHERE i.indrelid = v_table
+        AND i.indisprimary
+        AND k.place <= i.indnkeyatts;
+
+    EXECUTE format(
+        'SELECT t.%I::text, %s, true FROM %s AS t WHERE %s FOR NO KEY UPDATE',
+        r_machine.state_column, coalesce(quote_ident(r_machine.version_column), 'NULL'), v_table, v_is_row
+    )
+    INTO v_state, v_version, v_is_there
+    USING fire_event.record;
+
+    SELECT l.to_state
+    INTO v_to_state
+    FROM lockstep.list_transitions(r_machine.machine_name, v_state, v_version) AS l
+    WHERE l.from_state = v_state
+        AND l.event = fire_event.event;
+
+    IF NOT FOUND THEN
+        EXECUTE format('SELECT format(''Row %%s of %%s'', jsonb_build_object(%s), $2)', v_key)
+        INTO v_key
+        USING fire_event.record, v_table;
+
+        SELECT CASE
+            WHEN v_is_there IS NULL THEN ARRAY[
+                'no_data_found', format('row of %s does not exist', v_table), v_key || '.',
+                'It was deleted, or your role does not see it.'
+            ]
+            WHEN count(*) FILTER (WHERE l.event = fire_event.event) = 0 THEN ARRAY[
+                'no_data_found',
+                format('state machine "%s" has no event "%s"', r_machine.machine_name, fire_event.event),
+                format('%s is in state "%s".', v_key, v_state),
+                'Its events are ' || string_agg(DISTINCT format('"%s"', l.event), ', ') || '.'
+            ]
+            ELSE ARRAY[
+                'check_violation',
+                format(
+                    'state machine "%s" has no transition from "%s" by event "%s"',
+                    r_machine.machine_name, v_state, fire_event.event
+                ),
+                format(
+                    '%s is in state "%s"; the event leads %s.', v_key, v_state,
+                    string_agg(
+                        format('from "%s" to "%s"', l.from_state, l.to_state), ', '
+                    ) FILTER (WHERE l.event = fire_event.event)
+                ),
+                coalesce(
+                    format('Events in "%s": ', v_state)
+                    || string_agg(format('%s (to "%s")', l.event, l.to_state), ', ')
+                        FILTER (WHERE l.from_state = v_state)
+                    || '.',
+                    format('No transition leaves "%s".', v_state)
+                )
+            ]
+        END
+        INTO v_problem
+        FROM lockstep.list_transitions(r_machine.machine_name, NULL, v_version) AS l
+        WHERE l.from_state IS NOT NULL;
+
+        RAISE EXCEPTION '%', v_problem[2]
+            USING ERRCODE = v_problem[1], DETAIL = v_problem[3], HINT = v_problem[4];
+    END IF;
+
+    PERFORM set_config('lockstep.event', fire_event.event, true);
+    EXECUTE format(
+        'UPDATE %1$s AS t SET %2$I = $2::%3$s WHERE %4$s RETURNING t.%2$I::text',
+        v_table, r_machine.state_column, r_machine.state_type, v_is_row
+    )
+    INTO v_to_state
+    USING fire_event.record, v_to_state;
+    PERFORM set_config('lockstep.event', v_earlier_event, true);
+
+    IF v_to_state IS NULL THEN
+        RAISE EXCEPTION 'a trigger of % kept its row in state "%"', v_table, v_state
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'A BEFORE UPDATE trigger returned NULL.';
+    END IF;
+    RETURN v_to_state;
+END
+$$;
+COMMENT ON FUNCTION lockstep.fire_event(anyelement, text) IS
+    'Lets an event happen to a row: moves it as its state machine says, and returns the new state.';
+
+-- sql/76_state_machine/list_transitions.sql
+
+-- Lists the transitions of a state machine, or those that leave one state.
+--
+-- Of the newest version, unless one is named. A transition without from_state is a way in.
+CREATE FUNCTION lockstep.list_transitions(
+    machine_name text,
+    state text DEFAULT NULL,
+    version int DEFAULT NULL
+)
+RETURNS TABLE (from_state text, event text, to_state text, workflow_name text, queue_name text)
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_version constant int := lockstep._state_machine_version(list_transitions.machine_name, list_transitions.version);
+BEGIN
+    RETURN QUERY
+    SELECT t.from_state, t.event, t.to_state, t.workflow_name, t.queue_name
+    FROM lockstep.state_transition AS t
+    WHERE t.machine_name = list_transitions.machine_name
+        AND t.version = v_version
+        AND (list_transitions.state IS NULL OR t.from_state = list_transitions.state)
+    ORDER BY t.from_state NULLS FIRST, t.event, t.to_state;
+END
+$$;
+COMMENT ON FUNCTION lockstep.list_transitions(text, text, int) IS
+    'Lists the transitions of a state machine, or those that leave one state.';
+
+-- sql/76_state_machine/newest_version.sql
+
+-- Tells the newest version of a state machine, which new rows get.
+CREATE FUNCTION lockstep.newest_version(machine_name text)
+RETURNS int
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN lockstep._state_machine_version(newest_version.machine_name);
+END
+$$;
+COMMENT ON FUNCTION lockstep.newest_version(text) IS
+    'Tells the newest version of a state machine, which new rows get.';
+
+-- sql/76_state_machine/purge_state_history.sql
+
+-- Deletes up to max_count of the oldest moves that are older than an interval.
+--
+-- Returns how many; call it until that is fewer than max_count. Ids of moves are ordered
+-- by time, so the primary key leads to the oldest.
+CREATE FUNCTION lockstep.purge_state_history(older_than interval, max_count int DEFAULT 10000)
+RETURNS int
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_count int;
+BEGIN
+    IF purge_state_history.older_than IS NULL OR purge_state_history.older_than < interval '0' THEN
+        RAISE EXCEPTION 'older_than must not be negative'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', coalesce(purge_state_history.older_than::text, 'null')),
+                  HINT = 'Pass how long moves are kept, as interval ''1 year''.';
+    ELSIF purge_state_history.max_count IS NULL OR purge_state_history.max_count < 1 THEN
+        RAISE EXCEPTION 'max_count must be 1 or greater'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', coalesce(purge_state_history.max_count::text, 'null')),
+                  HINT = 'It bounds how long the call takes.';
+    END IF;
+
+    DELETE FROM lockstep.state_history AS h
+    WHERE h.transition_id = ANY (ARRAY(
+        SELECT o.transition_id
+        FROM lockstep.state_history AS o
+        WHERE o.transition_id < lockstep._generate_id(clock_timestamp() - purge_state_history.older_than)
+        ORDER BY o.transition_id
+        LIMIT purge_state_history.max_count
+        FOR UPDATE SKIP LOCKED
+    ));
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END
+$$;
+COMMENT ON FUNCTION lockstep.purge_state_history(interval, int) IS
+    'Deletes the oldest moves of the history, up to max_count that are older than an interval.';
+
+-- sql/76_state_machine/record_transition.sql
+
+-- Checks a change of a row against its state machine, records it, starts its workflow.
+--
+-- The trigger function that attach_state_machine() writes calls it after each INSERT and
+-- DELETE, and after each UPDATE of the state or the version. operation is that word. The
+-- trigger function belongs to the table's owner and hands over texts, so that nothing of
+-- the user's runs with the rights of this function.
+--
+-- A transition is known by its states. If several events lead from one state to another,
+-- the setting lockstep.event, which fire_event() sets, tells which it was.
+--
+-- Postgres moves a row to another partition by deleting and inserting it: a key that the
+-- transaction deleted before it inserts it into a partition is a row that moved.
+CREATE FUNCTION lockstep.record_transition(
+    table_name regclass,
+    operation text,
+    machine_name text,
+    version int,
+    key jsonb,
+    from_state text,
+    to_state text
+)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_root constant regclass := pg_partition_root(record_transition.table_name);
+    v_table constant text := coalesce(v_root, record_transition.table_name)::text;
+    v_version constant int := coalesce(
+        record_transition.version, lockstep._state_machine_version(record_transition.machine_name)
+    );
+    v_id constant text := lockstep._generate_id();
+    v_operation text := record_transition.operation;
+    v_from_state text := record_transition.from_state;
+    v_problem text[];
+    r_transition record;
+BEGIN
+    IF v_operation = 'INSERT' AND v_root IS NOT NULL THEN
+        DELETE FROM lockstep.state_history AS h
+        WHERE h.key = record_transition.key
+            AND h.table_name = v_table
+            AND h.to_state IS NULL
+            AND h.transaction_id = pg_current_xact_id()
+        RETURNING 'UPDATE', h.from_state
+        INTO v_operation, v_from_state;
+        v_operation := coalesce(v_operation, record_transition.operation);
+    END IF;
+
+    IF v_operation = 'DELETE' THEN
+        IF v_from_state IS NULL THEN
+            RETURN;
+        END IF;
+
+        INSERT INTO lockstep.state_history (
+            transition_id, table_name, key, machine_name, version, from_state, changed_by
+        )
+        VALUES (
+            v_id, v_table, record_transition.key, record_transition.machine_name, v_version,
+            v_from_state, lockstep._caller()
+        );
+        RETURN;
+    ELSIF v_operation = 'UPDATE' AND v_from_state = record_transition.to_state THEN
+        -- a new version, or a new partition, and nothing else
+        IF NOT EXISTS (
+            SELECT
+            FROM lockstep.state_transition AS t
+            WHERE t.machine_name = record_transition.machine_name
+                AND t.version = v_version
+                AND record_transition.to_state IN (t.from_state, t.to_state)
+        ) THEN
+            RAISE EXCEPTION 'version % of state machine "%" has no state "%"',
+                v_version, record_transition.machine_name, record_transition.to_state
+                USING ERRCODE = 'check_violation',
+                      DETAIL = format('It is the state of row %s of %s.', record_transition.key, v_table),
+                      HINT = 'Move the row to a state of both versions first, or add the state to that version.';
+        END IF;
+        RETURN;
+    END IF;
+
+    -- of one, the least is itself: cheaper than to order them
+    SELECT count(*) AS rivals, min(t.event) AS event, min(t.workflow_name) AS workflow_name, min(t.queue_name) AS queue_name
+    INTO STRICT r_transition
+    FROM lockstep.state_transition AS t
+    WHERE t.machine_name = record_transition.machine_name
+        AND t.version = v_version
+        AND t.to_state = record_transition.to_state
+        AND (t.from_state = v_from_state OR (t.from_state IS NULL AND v_from_state IS NULL));
+
+    IF r_transition.rivals > 1 THEN
+        SELECT 1 AS rivals, t.event, t.workflow_name, t.queue_name
+        INTO r_transition
+        FROM lockstep.state_transition AS t
+        WHERE t.machine_name = record_transition.machine_name
+            AND t.version = v_version
+            AND t.to_state = record_transition.to_state
+            AND t.from_state = v_from_state
+            AND t.event = current_setting('lockstep.event', true);
+
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'several events of state machine "%" lead from "%" to "%"',
+                record_transition.machine_name, v_from_state, record_transition.to_state
+                USING ERRCODE = 'check_violation',
+                      DETAIL = format('The row is %s of %s.', record_transition.key, v_table),
+                      HINT = 'Use fire_event(), or say which before the update: SET LOCAL lockstep.event = ''…''.';
+        END IF;
+    ELSIF r_transition.rivals = 0 AND NOT lockstep._is_open_entry(
+        record_transition.machine_name, v_version, v_from_state, record_transition.to_state
+    ) THEN
+        v_problem := lockstep._move_problem(
+            v_table, record_transition.machine_name, v_version, record_transition.key,
+            v_from_state, record_transition.to_state
+        );
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'check_violation', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    INSERT INTO lockstep.state_history (
+        transition_id, table_name, key, machine_name, version, from_state, event, to_state,
+        changed_by, workflow_id
+    )
+    VALUES (
+        v_id, v_table, record_transition.key, record_transition.machine_name, v_version, v_from_state,
+        r_transition.event, record_transition.to_state, lockstep._caller(),
+        CASE WHEN r_transition.workflow_name IS NOT NULL THEN v_id END
+    );
+
+    IF r_transition.workflow_name IS NOT NULL THEN
+        PERFORM lockstep.enqueue_workflow(
+            r_transition.workflow_name, r_transition.queue_name,
+            named_args => record_transition.key,
+            workflow_id => v_id,
+            headers => jsonb_build_object(
+                'table_name', v_table, 'from_state', v_from_state, 'event', r_transition.event,
+                'to_state', record_transition.to_state
+            )
+        );
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.record_transition(regclass, text, text, int, jsonb, text, text) IS
+    'Checks a change of a row against its state machine, records it, starts its workflow.';
+
+-- sql/76_state_machine/state_machine_diagram.sql
+
+-- Draws a state machine as a Mermaid state diagram, the newest version unless one is named.
+--
+-- States have short names of their own, since Mermaid reserves words and quotes nothing but
+-- a description. An arrow says the event, and after a slash the workflow that it starts.
+CREATE FUNCTION lockstep.state_machine_diagram(machine_name text, version int DEFAULT NULL)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_version constant int := lockstep._state_machine_version(
+        state_machine_diagram.machine_name, state_machine_diagram.version
+    );
+    v_lines text;
+BEGIN
+    WITH transition AS (
+        SELECT t.*
+        FROM lockstep.state_transition AS t
+        WHERE t.machine_name = state_machine_diagram.machine_name
+            AND t.version = v_version
+    ),
+
+    state AS (
+        SELECT s.state, row_number() OVER (ORDER BY s.state COLLATE "C") AS number
+        FROM (
+            SELECT t.from_state AS state FROM transition AS t WHERE t.from_state IS NOT NULL
+            UNION
+            SELECT t.to_state FROM transition AS t
+        ) AS s
+    ),
+
+    line AS (
+        SELECT 1 AS part, s.number, '' AS label, format('state "%%s" as s%s', s.number) AS form, s.state AS text
+        FROM state AS s
+        UNION ALL
+        SELECT
+            2, coalesce(f.number, 0), t.event,
+            format('%s --> s%s: %%s', coalesce('s' || f.number, '[*]'), g.number),
+            concat_ws(' / ', t.event, t.workflow_name)
+        FROM transition AS t
+        LEFT JOIN state AS f ON f.state = t.from_state
+        INNER JOIN state AS g ON g.state = t.to_state
+        UNION ALL
+        SELECT 3, s.number, '', format('s%s --> [*]', s.number), ''
+        FROM state AS s
+        WHERE NOT EXISTS (SELECT FROM transition AS t WHERE t.from_state = s.state)
+    )
+
+    SELECT string_agg('    ' || format(l.form, e.text), E'\n' ORDER BY l.part, l.number, l.label COLLATE "C", l.form)
+    INTO v_lines
+    FROM line AS l
+    -- a semicolon would end the label, and the entities of the rest end with one
+    CROSS JOIN LATERAL replace(lockstep._one_line(l.text, 512), ';', chr(1)) AS o (text)
+    CROSS JOIN LATERAL replace(replace(replace(
+        lockstep._mermaid_text(o.text), chr(1), '#59;'), ':', '#58;'), '%', '#37;'
+    ) AS e (text);
+
+    RETURN concat_ws(E'\n', 'stateDiagram-v2', v_lines);
+END
+$$;
+COMMENT ON FUNCTION lockstep.state_machine_diagram(text, int) IS
+    'Draws a state machine as a Mermaid state diagram.';
 
 -- sql/80_admin/10_version.sql
 
@@ -7983,6 +10300,9 @@ BEGIN ATOMIC
             ('client', 'read_stream'),
             ('client', 'watch_workflows'),
             ('client', 'check_watches'),
+            ('client', 'fire_event'),
+            ('client', 'list_transitions'),
+            ('client', 'newest_version'),
             ('client', 'version'),
             ('worker', 'register_executor'),
             ('worker', 'unregister_executor'),
@@ -8006,6 +10326,10 @@ BEGIN ATOMIC
             ('worker', 'release_workflows'),
             ('worker', 'recover_workflows'),
             ('worker', 'promote_due_workflows'),
+            ('worker', 'declare_schedules'),
+            ('worker', 'due_schedules'),
+            ('worker', 'start_ticks'),
+            ('worker', 'start_backfill'),
             ('admin', 'list_workflows'),
             ('admin', 'list_steps'),
             ('admin', 'explain_workflow'),
@@ -8028,6 +10352,20 @@ BEGIN ATOMIC
             ('admin', 'drop_queue'),
             ('admin', 'pause_queue'),
             ('admin', 'unpause_queue'),
+            ('admin', 'create_state_machine'),
+            ('admin', 'add_transition'),
+            ('admin', 'attach_state_machine'),
+            ('admin', 'detach_state_machine'),
+            ('admin', 'record_transition'),
+            ('admin', 'state_machine_diagram'),
+            ('admin', 'purge_state_history'),
+            ('admin', 'schedule_workflow'),
+            ('admin', 'unschedule_workflow'),
+            ('admin', 'pause_schedule'),
+            ('admin', 'unpause_schedule'),
+            ('admin', 'list_schedules'),
+            ('admin', 'trigger_schedule'),
+            ('admin', 'backfill_schedule'),
             ('admin', 'grant_usage')
     ) AS c (capability, function_name);
 END;
@@ -8110,3 +10448,7 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.waiter', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.queue_start', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.executor', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.state_machine', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.state_transition', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.state_history', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.schedule', '');
