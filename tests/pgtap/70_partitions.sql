@@ -88,6 +88,25 @@ SELECT is(
     'a partition gets up to its limit in one claim, and the others the rest'
 );
 
+-- further rounds
+
+INSERT INTO lockstep.executor (executor_id, queues, workflow_names, lease_duration, expires_at)
+VALUES ('fred', '{few}', '{greet}', '1 hour', clock_timestamp() + interval '1 hour');
+SELECT lockstep.create_queue('few', partition_concurrency => 100);
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, queue_partition_key)
+SELECT format('%s few %s', coalesce(p.key, 'none'), g.n), 'greet', 'few', p.key
+FROM (VALUES ('a'), ('b'), (NULL)) AS p (key)
+CROSS JOIN generate_series(1, 50) AS g (n);
+SELECT results_eq(
+    $$
+        SELECT left(c.id, 1), count(DISTINCT c.id)
+        FROM pg_temp.claimed('fred', 45) AS c (id)
+        GROUP BY 1 ORDER BY 1
+    $$,
+    $$VALUES ('a', 15::bigint), ('b', 15), ('n', 15)$$,
+    'where few partitions have all the work, each gets as much, also the one without a key'
+);
+
 -- many partitions without room
 
 SELECT lockstep.create_queue('many', partition_concurrency => 1);

@@ -263,6 +263,24 @@ SELECT bag_eq(
 );
 SELECT lives_ok($$SELECT lockstep.unpause_queue('free')$$, 'a queue that is not paused can be unpaused');
 
+-- several queues with a backlog
+
+INSERT INTO lockstep.executor (executor_id, queues, workflow_names, lease_duration, expires_at)
+VALUES ('zoe', '{first,second,third}', '{greet}', '1 hour', clock_timestamp() + interval '1 hour');
+SELECT lockstep.create_queue('first', concurrency => 1000), lockstep.create_queue('second', worker_concurrency => 1000);
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name)
+SELECT q.name || g.n, 'greet', q.name
+FROM unnest(ARRAY['first', 'second', 'third']) AS q (name)
+CROSS JOIN generate_series(1, 100) AS g (n);
+SELECT is(
+    (
+        SELECT count(DISTINCT left(c.id, 2))
+        FROM generate_series(1, 60) AS g (n)
+        CROSS JOIN LATERAL pg_temp.claimed('zoe', 1 + 0 * g.n) AS c (id)
+    ),
+    3::bigint, 'none starves behind the backlog of another'
+);
+
 -- the list
 
 DELETE FROM lockstep.workflow_status;
@@ -282,7 +300,7 @@ SELECT results_eq(
             l.queue_name, l.is_paused, l.concurrency, l.enqueued_count, l.delayed_count, l.waiting_count,
             l.pending_count, l.worker_count
         FROM lockstep.list_queues() AS l
-        WHERE l.queue_name <> 'versions'
+        WHERE l.queue_name NOT IN ('versions', 'first', 'second', 'third')
     $$,
     $$
         VALUES

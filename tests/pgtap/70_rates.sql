@@ -113,5 +113,54 @@ SELECT is(pg_temp.claimed(), 0::bigint, 'partitions without room start nothing')
 SELECT pg_temp.pass('1 hour');
 SELECT is(pg_temp.claimed(), 1::bigint, 'a rate of the queue holds beside those of its partitions');
 
+-- workflows without a key, and what they share with the queue
+
+DELETE FROM lockstep.workflow_status;
+SELECT lockstep.create_queue(
+    'q', rate_limit => 9, rate_period => '2 hours', partition_rate_limit => 4, partition_rate_period => '1 hour'
+);
+DELETE FROM lockstep.queue_start;
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name)
+SELECT 'none' || g.n, 'greet', 'q' FROM generate_series(1, 20) AS g (n);
+SELECT is(pg_temp.claimed(1), 1::bigint, 'workflows without a key');
+SELECT is(pg_temp.claimed(), 3::bigint, 'have the rate of a partition');
+SELECT is(pg_temp.claimed(), 0::bigint, 'in all of its rounds');
+SELECT pg_temp.pass('1 hour');
+SELECT is(pg_temp.claimed(), 4::bigint, 'and of the queue in its own window');
+SELECT pg_temp.pass('1 hour');
+SELECT is(pg_temp.claimed(), 4::bigint, 'that goes on when the first have left it');
+SELECT pg_temp.pass('1 hour');
+SELECT is(pg_temp.claimed(), 4::bigint, 'and so on');
+
+-- when to look again
+
+DELETE FROM lockstep.queue_start;
+DELETE FROM lockstep.workflow_status;
+SELECT lockstep.create_queue('q', partition_rate_limit => 1, partition_rate_period => '1 hour');
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, queue_partition_key)
+SELECT format('%s%s', k.key, g.n), 'greet', 'q', k.key
+FROM (VALUES ('a'), ('b')) AS k (key)
+CROSS JOIN generate_series(1, 2) AS g (n);
+SELECT pg_temp.claimed();
+UPDATE lockstep.queue_start AS s SET started_at = s.started_at - interval '30 min' WHERE s.partition_key = 'b';
+SELECT ok(pg_temp.again_in() BETWEEN 1790 AND 1800, 'the partition that is first to have room is waited for');
+DELETE FROM lockstep.workflow_status AS w WHERE w.status = 'ENQUEUED';
+SELECT is(pg_temp.again_in(), NULL, 'where nothing waits nothing is waited for');
+
+-- a thousand partitions in vain
+
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, queue_partition_key)
+SELECT g.n || '-1', 'greet', 'q', to_char(g.n, 'FM0000') FROM generate_series(1, 1100) AS g (n);
+SELECT is(pg_temp.claimed(1100), 1100::bigint, 'each of many partitions starts one');
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, queue_partition_key)
+SELECT g.n || '-2', 'greet', 'q', to_char(g.n, 'FM0000') FROM generate_series(1, 1100) AS g (n);
+UPDATE lockstep.queue AS q SET partition_cursor = NULL WHERE q.queue_name = 'q';
+DELETE FROM lockstep.queue_start AS s WHERE s.partition_key = '1010';
+SELECT is(pg_temp.again_in(), 0.01::double precision, 'a claim passes a thousand partitions in vain, and no more');
+SELECT is(pg_temp.claimed(1), 1::bigint, 'the next claim begins with the one that it did not look at');
+
+SELECT lockstep.drop_queue('q', force => true);
+SELECT is((SELECT count(*) FROM lockstep.queue_start), 0::bigint, 'a dropped queue leaves no starts behind');
+
 SELECT * FROM finish();
 ROLLBACK;
