@@ -13,6 +13,11 @@ BEGIN ATOMIC
         VALUES
             ('client', 'enqueue_workflow'),
             ('client', 'enqueue_workflows'),
+            ('client', 'attach_workflow'),
+            ('client', 'detach_workflow'),
+            ('client', 'enqueue_rows'),
+            ('client', '_attachment_problem'),
+            ('client', '_place_triggers'),
             ('client', 'send_message'),
             ('client', 'send_messages'),
             ('client', 'get_event'),

@@ -91,9 +91,10 @@ SELECT bag_eq(
     VALUES
         ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('send_messages'),
         ('get_event'), ('get_workflow'), ('read_stream'), ('watch_workflows'), ('check_watches'),
-        ('fire_event'), ('list_transitions'), ('newest_version'), ('version')
+        ('fire_event'), ('list_transitions'), ('newest_version'), ('version'), ('attach_workflow'),
+        ('detach_workflow'), ('enqueue_rows'), ('_attachment_problem'), ('_place_triggers')
     $$,
-    'a client may enqueue, send, fire events and read results, and no more'
+    'a client may enqueue, from triggers too, send, fire events and read results, and no more'
 );
 
 -- tables: SELECT for the viewer and the admin, nothing for anybody else

@@ -1,0 +1,48 @@
+-- The attached workflows, read from the triggers: there is no second place that could
+-- say otherwise. pg_trigger ends each argument with a zero byte; the hexadecimal form is
+-- cut there, two digits at a time.
+CREATE VIEW lockstep.attachments AS
+SELECT
+    t.tgrelid::regclass AS table_name,
+    s.settings ->> 'workflow_name' AS workflow_name,
+    s.settings ->> 'queue_name' AS queue_name,
+    array_agg(e.event ORDER BY e.place) AS events,
+    (s.settings ->> 'columns')::text[] AS columns,
+    s.settings ->> 'condition' AS condition,
+    (s.settings ->> 'primary_key')::text[] AS primary_key,
+    s.settings ->> 'named_args' AS named_args,
+    s.settings ->> 'workflow_id' AS workflow_id,
+    s.settings ->> 'deduplication_id' AS deduplication_id,
+    coalesce(s.settings ->> 'on_duplicate', 'return') AS on_duplicate,
+    coalesce((s.settings ->> 'priority')::int, 0) AS priority,
+    s.settings ->> 'queue_partition_key' AS queue_partition_key,
+    s.settings ->> 'search_path' AS search_path,
+    bool_and(t.tgenabled IN ('O', 'A')) AS is_enabled
+FROM pg_catalog.pg_trigger AS t
+INNER JOIN (VALUES (1, 'INSERT', 4), (2, 'UPDATE', 16), (3, 'DELETE', 8)) AS e (place, event, tgtype)
+    ON t.tgtype & e.tgtype <> 0
+CROSS JOIN LATERAL (
+    SELECT
+        jsonb_object(array_agg(convert_from(decode(m.hex[1], 'hex'), getdatabaseencoding()) ORDER BY m.place))
+            AS settings
+    FROM regexp_matches(encode(t.tgargs, 'hex'), '((?:..)*?)00', 'g') WITH ORDINALITY AS m (hex, place)
+) AS s
+WHERE t.tgfoid = 'lockstep.enqueue_rows()'::regprocedure
+GROUP BY t.tgrelid, s.settings;
+COMMENT ON VIEW lockstep.attachments IS
+    'The workflows that are attached to tables, with a row for each partition and child.';
+COMMENT ON COLUMN lockstep.attachments.table_name IS 'Table whose rows enqueue workflows.';
+COMMENT ON COLUMN lockstep.attachments.workflow_name IS 'Workflow that each row enqueues.';
+COMMENT ON COLUMN lockstep.attachments.queue_name IS 'Queue in which it waits.';
+COMMENT ON COLUMN lockstep.attachments.events IS 'Statements that enqueue: INSERT, UPDATE, DELETE.';
+COMMENT ON COLUMN lockstep.attachments.columns IS 'Columns of which an UPDATE must change one; NULL: any UPDATE.';
+COMMENT ON COLUMN lockstep.attachments.condition IS 'Expression that must be true of a row.';
+COMMENT ON COLUMN lockstep.attachments.primary_key IS 'Columns that are the arguments where no expression is.';
+COMMENT ON COLUMN lockstep.attachments.named_args IS 'Expression for the arguments.';
+COMMENT ON COLUMN lockstep.attachments.workflow_id IS 'Expression for the workflow_id.';
+COMMENT ON COLUMN lockstep.attachments.deduplication_id IS 'Expression for the deduplication_id.';
+COMMENT ON COLUMN lockstep.attachments.on_duplicate IS 'What a duplicate does: return or raise.';
+COMMENT ON COLUMN lockstep.attachments.priority IS 'Priority of the workflows.';
+COMMENT ON COLUMN lockstep.attachments.queue_partition_key IS 'Expression for the queue_partition_key.';
+COMMENT ON COLUMN lockstep.attachments.search_path IS 'Where the expressions find what they name.';
+COMMENT ON COLUMN lockstep.attachments.is_enabled IS 'Whether the triggers fire for ordinary sessions.';
