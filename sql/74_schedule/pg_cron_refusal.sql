@@ -10,18 +10,14 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_schedule constant oid := to_regprocedure('cron.schedule(text,text,text)')::oid;
-    v_unschedule constant oid := to_regprocedure('cron.unschedule(bigint)')::oid;
+    v_may_use constant boolean := lockstep._may_use_pg_cron();
     v_utc constant text[] := ARRAY['UTC', 'GMT', 'UCT', 'Zulu', 'Etc/UTC', 'Etc/GMT', 'Etc/UCT', 'Etc/Zulu'];
     v_its_zone constant text := coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT');
     v_term text;
 BEGIN
-    IF v_schedule IS NULL OR v_unschedule IS NULL THEN
+    IF v_may_use IS NULL THEN
         RETURN 'The extension pg_cron, 1.4 or newer, is not in this database.';
-    ELSIF NOT has_schema_privilege('cron', 'USAGE')
-        OR NOT has_function_privilege(v_schedule, 'EXECUTE')
-        OR NOT has_function_privilege(v_unschedule, 'EXECUTE')
-    THEN
+    ELSIF NOT v_may_use THEN
         RETURN format('Role "%s", which owns Lockstep, may not use pg_cron.', current_user);
     ELSIF p_time_zone <> v_its_zone
         AND NOT (p_time_zone = ANY (v_utc) AND v_its_zone = ANY (v_utc))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def die_with_parent() -> None:
 class Cluster:
     """A Postgres server of its own, a child of this process, reached by a socket."""
 
-    def __init__(self, bindir: Path | None = None) -> None:
+    def __init__(self, bindir: Path | None = None, settings: Sequence[str] = ()) -> None:
+        self._settings = settings
         if bindir is None:
             pg_config = os.environ.get("PG_CONFIG", "pg_config")
             output = subprocess.run([pg_config, "--bindir"], check=True, capture_output=True)
@@ -98,6 +99,7 @@ class Cluster:
                 [
                     *(self.bindir / "postgres", "-D", self.folder / "data", "-k", self.folder),
                     *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"),
+                    *(option for setting in self._settings for option in ("-c", setting)),
                 ],
                 stdout=log,
                 stderr=log,
