@@ -8056,6 +8056,544 @@ $$;
 COMMENT ON FUNCTION lockstep._write_queue(lockstep.queue) IS
     'Writes the limits of a queue that create_queue() or alter_queue() was given.';
 
+-- sql/72_trigger/10_enqueue_rows.sql
+
+-- The trigger function of attach_workflow(): enqueues a workflow for each row of a statement.
+--
+-- The arguments of the trigger are keys and values, so that \d of the table says what
+-- happens: what attach_workflow() was given, primary_key where it was given no
+-- named_args, and the search_path of the expressions. Expressions see the row as new, and
+-- as it was as old; a row that the event does not have is one of nulls.
+--
+-- SECURITY INVOKER: expressions run with the rights of who writes the rows, as triggers
+-- do. The statement that evaluates them is planned anew each time, because a plan made
+-- for few rows would join the transition tables of a large UPDATE with a nested loop.
+--
+-- Postgres fills both transition tables of an UPDATE row by row, so the n-th old row
+-- belongs to the n-th new one. Only a trigger of a partition that suppresses a row
+-- which was moved there leaves an old row alone. IS TRUE keeps the planner from turning
+-- a condition into a join, so that rows keep their order.
+CREATE FUNCTION lockstep.enqueue_rows()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_settings constant jsonb := jsonb_object(TG_ARGV);
+    v_row constant text := CASE WHEN TG_OP = 'DELETE' THEN 'old' ELSE 'new' END;
+    v_absent constant text := CASE WHEN TG_OP = 'DELETE' THEN 'new' ELSE 'old' END;
+    v_named_args text := v_settings ->> 'named_args';
+    v_workflow_id constant text := v_settings ->> 'workflow_id';
+    v_deduplication_id constant text := v_settings ->> 'deduplication_id';
+    v_partition_key constant text := v_settings ->> 'queue_partition_key';
+    v_condition text := E'(\n' || (v_settings ->> 'condition') || E'\n)';
+    v_columns constant text[] := CASE WHEN TG_OP = 'UPDATE' THEN (v_settings ->> 'columns')::text[] END;
+    v_uses_absent constant boolean := v_columns IS NOT NULL OR concat_ws(
+        ' ', v_named_args, v_workflow_id, v_deduplication_id, v_partition_key, v_condition
+    ) ~* format('\m%s\M', v_absent);
+    v_source text := format('%1$s_rows AS %1$s', v_row);
+    v_statement text;
+    v_new_count bigint;
+    v_old_count bigint;
+    v_all_named_args jsonb[];
+    v_workflow_ids text[];
+    v_deduplication_ids text[];
+    v_partition_keys text[];
+BEGIN
+    IF TG_OP = 'UPDATE' AND v_uses_absent THEN
+        v_new_count := (SELECT count(*) FROM new_rows);
+        v_old_count := (SELECT count(*) FROM old_rows);
+
+        IF v_old_count = 0 THEN
+            RETURN NULL;
+        ELSIF v_new_count <> v_old_count THEN
+            RAISE EXCEPTION 'cannot tell which old row of "%" belongs to which new one', TG_TABLE_NAME
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      DETAIL = format('The UPDATE has %s old rows and %s new ones.', v_old_count, v_new_count),
+                      HINT = 'A trigger of a partition suppressed a row that was moved there. '
+                          'Let it raise instead, or attach the workflow without columns and without old.';
+        END IF;
+
+        -- pairing by place costs 100 us of planning, which a statement of one row can do without
+        v_source := CASE WHEN v_new_count = 1 THEN 'new_rows AS new CROSS JOIN old_rows AS old' ELSE format(
+            '(
+                SELECT n.new_row, o.old_row
+                FROM (SELECT row_number() OVER () AS place, ROW(r.*)::%1$s AS new_row FROM new_rows AS r) AS n
+                INNER JOIN (SELECT row_number() OVER () AS place, ROW(r.*)::%1$s AS old_row FROM old_rows AS r) AS o
+                    ON o.place = n.place
+                ORDER BY n.place
+            ) AS pair
+            CROSS JOIN LATERAL (SELECT (pair.new_row).*) AS new
+            CROSS JOIN LATERAL (SELECT (pair.old_row).*) AS old',
+            format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME)
+        ) END;
+    ELSIF v_uses_absent THEN
+        v_source := format('%1$s LEFT JOIN %2$s_rows AS %3$s ON false', v_source, v_row, v_absent);
+    END IF;
+
+    IF v_columns IS NOT NULL THEN
+        SELECT concat_ws(
+            ' AND ', format('(%s)', string_agg(format('new.%1$I IS DISTINCT FROM old.%1$I', c.name), ' OR ')),
+            v_condition
+        )
+        INTO v_condition
+        FROM unnest(v_columns) AS c (name);
+    END IF;
+
+    IF v_named_args IS NULL THEN
+        SELECT format('jsonb_build_object(%s)', string_agg(format('%L, %s.%I', c.name, v_row, c.name), ', '))
+        INTO v_named_args
+        FROM unnest((v_settings ->> 'primary_key')::text[]) AS c (name);
+    END IF;
+
+    -- an expression may end with a comment
+    v_statement := format(
+        E'SELECT\n%s,\n%s,\n%s,\n%s\nFROM %s%s',
+        E'array_agg((\n' || v_named_args || E'\n)::jsonb)',
+        coalesce(E'array_agg((\n' || v_workflow_id || E'\n)::text)', 'NULL::text[]'),
+        coalesce(E'array_agg((\n' || v_deduplication_id || E'\n)::text)', 'NULL::text[]'),
+        coalesce(E'array_agg((\n' || v_partition_key || E'\n)::text)', 'NULL::text[]'),
+        v_source, E'\nWHERE (' || v_condition || ') IS TRUE'
+    );
+    PERFORM set_config('search_path', v_settings ->> 'search_path', true);
+    EXECUTE v_statement INTO v_all_named_args, v_workflow_ids, v_deduplication_ids, v_partition_keys;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
+    IF v_all_named_args IS NOT NULL THEN
+        PERFORM lockstep.enqueue_workflows(
+            v_settings ->> 'workflow_name', v_settings ->> 'queue_name', v_all_named_args,
+            workflow_ids => v_workflow_ids, deduplication_ids => v_deduplication_ids,
+            on_duplicate => coalesce(v_settings ->> 'on_duplicate', 'return'),
+            priority => coalesce((v_settings ->> 'priority')::int, 0),
+            queue_partition_keys => v_partition_keys
+        );
+    END IF;
+
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep.enqueue_rows() IS
+    'The trigger function of attach_workflow(): enqueues a workflow for each row of a statement.';
+
+-- sql/72_trigger/20_attachment_problem.sql
+
+-- Finds what attach_workflow() cannot take: NULL, or message, detail and hint.
+--
+-- Expressions are parsed, and LIMIT 0 evaluates none of them, with the caller's rights
+-- and the search_path that they will have. The cursor of the loop takes no second
+-- statement, WHERE neither aggregates nor sets, and what fits between parentheses and
+-- between THEN and END is one expression and no more. The exception block is for their
+-- errors.
+CREATE FUNCTION lockstep._attachment_problem(
+    p_table regclass,
+    p_events text[],
+    p_columns text[],
+    p_condition text,
+    p_named_args text,
+    p_workflow_id text,
+    p_deduplication_id text,
+    p_queue_partition_key text,
+    p_search_path text
+)
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_table text;
+    v_kind "char";
+    v_source text;
+    v_statement text;
+    v_hint text;
+    r_expression record;
+    r_nothing record;
+BEGIN
+    SELECT format('%I.%I', n.nspname, c.relname), c.relkind
+    INTO v_table, v_kind
+    FROM pg_class AS c
+    INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = p_table;
+
+    IF v_kind IS NULL OR v_kind NOT IN ('r', 'p') THEN
+        RETURN ARRAY[
+            'table_name must be a table', coalesce(v_table || ' is none.', 'It is null.'),
+            'Postgres collects the rows of a statement for tables and partitioned tables only.'
+        ];
+    ELSIF (p_events <> '{}' AND p_events <@ ARRAY['INSERT', 'UPDATE', 'DELETE']) IS NOT TRUE THEN
+        RETURN ARRAY[
+            'events must be some of INSERT, UPDATE and DELETE',
+            format('They are %s.', coalesce(p_events::text, 'null')),
+            'Pass for example ''{INSERT,UPDATE}''. Postgres collects no rows for TRUNCATE.'
+        ];
+    ELSIF p_columns = '{}' OR array_position(p_columns, NULL) IS NOT NULL
+        OR (p_columns IS NOT NULL AND NOT 'UPDATE' = ANY (p_events))
+    THEN
+        RETURN ARRAY[
+            'columns must name columns, and UPDATE must be an event',
+            format('They are %s, and the events %s.', p_columns, p_events),
+            'Leave columns out, or pass events => ''{UPDATE}''.'
+        ];
+    ELSIF p_named_args IS NULL
+        AND NOT EXISTS (SELECT FROM pg_index AS x WHERE x.indrelid = p_table AND x.indisprimary)
+    THEN
+        RETURN ARRAY[
+            format('%s has no primary key, so named_args is needed', v_table),
+            'Without named_args a workflow gets the columns of the primary key.',
+            'Pass an expression, for example named_args => ''to_jsonb(new)''.'
+        ];
+    END IF;
+
+    v_source := format(concat_ws(
+        ' CROSS JOIN ',
+        CASE WHEN p_events && ARRAY['INSERT', 'UPDATE'] THEN '(SELECT * FROM unnest(NULL::%1$s[])) AS new' END,
+        CASE WHEN p_events && ARRAY['UPDATE', 'DELETE'] THEN '(SELECT * FROM unnest(NULL::%1$s[])) AS old' END
+    ), v_table);
+
+    FOR r_expression IN
+        SELECT e.argument, e.text, e.suffix
+        FROM (
+            VALUES
+                ('columns', (
+                    SELECT string_agg(format('new.%1$I IS DISTINCT FROM old.%1$I', c.name), ' OR ')
+                    FROM unnest(p_columns) AS c (name)
+                ), ''),
+                ('condition', p_condition, ''),
+                ('named_args', p_named_args, '::jsonb IS NULL'),
+                ('workflow_id', p_workflow_id, '::text IS NULL'),
+                ('deduplication_id', p_deduplication_id, '::text IS NULL'),
+                ('queue_partition_key', p_queue_partition_key, '::text IS NULL')
+        ) AS e (argument, text, suffix)
+        WHERE e.text IS NOT NULL
+    LOOP
+        BEGIN
+            v_statement := format(
+                E'SELECT FROM %1$s WHERE (\n%2$s\n)%3$s AND CASE WHEN true THEN\n%2$s\nEND%3$s LIMIT 0',
+                v_source, r_expression.text, r_expression.suffix
+            );
+            PERFORM set_config('search_path', p_search_path, true);
+            FOR r_nothing IN EXECUTE v_statement LOOP
+                NULL;
+            END LOOP;
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+        EXCEPTION
+            WHEN syntax_error_or_access_rule_violation OR data_exception OR feature_not_supported THEN
+                GET STACKED DIAGNOSTICS v_hint = PG_EXCEPTION_HINT;
+
+                RETURN ARRAY[
+                    format('%s cannot be evaluated', r_expression.argument), SQLERRM,
+                    CASE
+                        WHEN r_expression.argument = 'columns'
+                            THEN 'Name columns of types that have an equality operator; compare others in condition.'
+                        WHEN v_hint <> '' THEN v_hint
+                        ELSE 'Pass one SQL expression over new (of INSERT, UPDATE) and old (of UPDATE, DELETE).'
+                    END
+                ];
+        END;
+    END LOOP;
+
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._attachment_problem(
+    regclass, text[], text[], text, text, text, text, text, text
+) IS
+    'Finds what attach_workflow() cannot take: NULL, or message, detail and hint.';
+
+-- sql/72_trigger/30_place_triggers.sql
+
+-- Gives a table, its partitions and children the triggers of an attachment, and no others.
+--
+-- A statement trigger fires for the table that the statement names, and its transition
+-- tables hold the rows of partitions and children too: with one on each of these tables
+-- every row meets exactly one. p_arguments are those of enqueue_rows(), the first two are
+-- 'workflow_name' and the name. A trigger that has them already stays as it is, another
+-- one of the workflow is replaced, or dropped if its event is not wanted; changed_count
+-- counts those two. trigger_names are those of the given table.
+--
+-- Locks: an advisory lock of the table, so that of two calls the second sees what the
+-- first created; SHARE ROW EXCLUSIVE on each table that lacks a trigger, the given one
+-- first, then by oid; ACCESS EXCLUSIVE where one is dropped.
+CREATE FUNCTION lockstep._place_triggers(
+    p_table regclass,
+    p_events text[],
+    p_arguments text[],
+    OUT trigger_names text[],
+    OUT changed_count int
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- as CREATE TRIGGER takes them, and as pg_trigger keeps them
+    v_arguments text;
+    v_tgargs bytea;
+    v_workflow_tgargs bytea;
+    v_name text;
+    v_statement text;
+    r_trigger record;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('attachments of ' || p_table::oid, 0));
+
+    SELECT
+        string_agg(quote_literal(a.text), ', ' ORDER BY a.place),
+        string_agg(convert_to(a.text, getdatabaseencoding()) || '\x00', '' ORDER BY a.place),
+        string_agg(convert_to(a.text, getdatabaseencoding()) || '\x00', '' ORDER BY a.place) FILTER (WHERE a.place <= 2)
+    INTO v_arguments, v_tgargs, v_workflow_tgargs
+    FROM unnest(p_arguments) WITH ORDINALITY AS a (text, place);
+
+    trigger_names := '{}';
+    changed_count := 0;
+
+    FOR r_trigger IN
+        WITH RECURSIVE family AS (
+            SELECT p_table::oid AS oid
+            UNION
+            SELECT i.inhrelid
+            FROM family AS f
+            INNER JOIN pg_inherits AS i ON i.inhparent = f.oid
+        )
+
+        SELECT
+            c.oid, c.relkind, n.nspname, c.relname,
+            e.event, e.transition_tables, t.tgname::text, t.tgargs
+        FROM family AS f
+        INNER JOIN pg_class AS c ON c.oid = f.oid
+        INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        CROSS JOIN (
+            VALUES
+                (1, 'INSERT', 4, 'NEW TABLE AS new_rows'),
+                (2, 'UPDATE', 16, 'OLD TABLE AS old_rows NEW TABLE AS new_rows'),
+                (3, 'DELETE', 8, 'OLD TABLE AS old_rows')
+        ) AS e (place, event, tgtype, transition_tables)
+        LEFT JOIN pg_trigger AS t
+            ON t.tgrelid = c.oid
+            AND t.tgfoid = 'lockstep.enqueue_rows()'::regprocedure
+            AND t.tgtype & e.tgtype <> 0
+            AND substr(t.tgargs, 1, length(v_workflow_tgargs)) = v_workflow_tgargs
+        WHERE e.event = ANY (p_events)
+            OR t.oid IS NOT NULL
+        ORDER BY c.oid <> p_table, c.oid, e.place
+    LOOP
+        v_name := coalesce(r_trigger.tgname, 'lockstep_' || lower(r_trigger.event) || '_' || p_arguments[2]);
+        IF octet_length(v_name) > 63 THEN
+            v_name := left(v_name, 16) || left(md5(p_arguments[2]), 8) || '_' || p_arguments[2];
+            v_name := v_name::name::text;
+        END IF;
+
+        IF r_trigger.event <> ALL (p_events) THEN
+            EXECUTE format('DROP TRIGGER %I ON %I.%I', v_name, r_trigger.nspname, r_trigger.relname);
+        ELSIF r_trigger.relkind = 'f' THEN
+            RAISE EXCEPTION 'table_name must be a table without foreign tables as partitions or children'
+                USING ERRCODE = 'invalid_parameter_value',
+                      DETAIL = format('"%s" is a foreign table, whose rows Postgres does not collect.', r_trigger.relname),
+                      HINT = 'Attach the workflow to the other partitions, one by one.';
+        ELSIF r_trigger.tgargs IS DISTINCT FROM v_tgargs THEN
+            v_statement := format(
+                'CREATE %s TRIGGER %I AFTER %s ON %I.%I REFERENCING %s FOR EACH STATEMENT '
+                'EXECUTE FUNCTION lockstep.enqueue_rows(%s)',
+                CASE WHEN r_trigger.tgname IS NOT NULL THEN 'OR REPLACE' END, v_name, r_trigger.event,
+                r_trigger.nspname, r_trigger.relname, r_trigger.transition_tables, v_arguments
+            );
+            EXECUTE v_statement;
+        END IF;
+
+        IF r_trigger.event = ANY (p_events) AND r_trigger.oid = p_table THEN
+            trigger_names := trigger_names || v_name;
+        END IF;
+        IF r_trigger.tgname IS NOT NULL
+            AND (r_trigger.event <> ALL (p_events) OR r_trigger.tgargs <> v_tgargs)
+        THEN
+            changed_count := changed_count + 1;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep._place_triggers(regclass, text[], text[]) IS
+    'Gives a table, its partitions and children the triggers of an attachment, and no others.';
+
+-- sql/72_trigger/40_attach_workflow.sql
+
+-- Attaches a workflow to a table: each row of a statement enqueues one.
+--
+-- Creates one AFTER … FOR EACH STATEMENT trigger per event, with transition tables, that
+-- calls enqueue_rows(), and returns their names. Attached again with the same settings it
+-- adds only what is missing, for partitions that came later; with other settings it
+-- replaces them, and says so.
+--
+-- SECURITY INVOKER, like what it calls: it takes the right to create triggers on the
+-- table, and parses expressions with no more rights than the caller has. The default of
+-- search_path is evaluated by the caller: it is the one in which they were written.
+--
+-- Locks: those of _place_triggers().
+CREATE FUNCTION lockstep.attach_workflow(
+    table_name regclass,
+    workflow_name text,
+    queue_name text,
+    events text[] DEFAULT '{INSERT}',
+    columns text[] DEFAULT NULL,
+    condition text DEFAULT NULL,
+    named_args text DEFAULT NULL,
+    workflow_id text DEFAULT NULL,
+    deduplication_id text DEFAULT NULL,
+    on_duplicate text DEFAULT 'return',
+    priority int DEFAULT 0,
+    queue_partition_key text DEFAULT NULL,
+    search_path name[] DEFAULT pg_catalog.current_schemas(false)
+)
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_events constant text[] := upper(attach_workflow.events::text)::text[];
+    v_search_path constant text := concat_ws(', ', (
+        SELECT string_agg(quote_ident(s.name), ', ' ORDER BY s.place)
+        FROM unnest(attach_workflow.search_path) WITH ORDINALITY AS s (name, place)
+        WHERE s.name NOT LIKE 'pg\_temp%'
+    ), 'pg_temp');
+    v_primary_key text[];
+    v_problem text[];
+    v_arguments text[];
+    r_triggers record;
+BEGIN
+    -- enqueues nothing, and refuses what it would refuse later
+    PERFORM lockstep.enqueue_workflows(
+        attach_workflow.workflow_name, attach_workflow.queue_name, '{}',
+        on_duplicate => attach_workflow.on_duplicate, priority => attach_workflow.priority
+    );
+
+    v_problem := lockstep._attachment_problem(
+        attach_workflow.table_name, v_events, attach_workflow.columns, attach_workflow.condition,
+        attach_workflow.named_args, attach_workflow.workflow_id, attach_workflow.deduplication_id,
+        attach_workflow.queue_partition_key, v_search_path
+    );
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    IF attach_workflow.named_args IS NULL THEN
+        v_primary_key := (
+            SELECT array_agg(a.attname::text ORDER BY array_position(x.indkey::int2[], a.attnum))
+            FROM pg_index AS x
+            INNER JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)
+            WHERE x.indrelid = attach_workflow.table_name
+                AND x.indisprimary
+        );
+    END IF;
+
+    -- what has its default is left out, for the sake of who reads \d
+    SELECT array_agg(p.text ORDER BY a.place, p.place)
+    INTO v_arguments
+    FROM (
+        VALUES
+            (1, 'workflow_name', attach_workflow.workflow_name),
+            (2, 'queue_name', attach_workflow.queue_name),
+            (3, 'columns', attach_workflow.columns::text),
+            (4, 'condition', attach_workflow.condition),
+            (5, 'primary_key', v_primary_key::text),
+            (6, 'named_args', attach_workflow.named_args),
+            (7, 'workflow_id', attach_workflow.workflow_id),
+            (8, 'deduplication_id', attach_workflow.deduplication_id),
+            (9, 'on_duplicate', nullif(attach_workflow.on_duplicate, 'return')),
+            (10, 'priority', nullif(attach_workflow.priority, 0)::text),
+            (11, 'queue_partition_key', attach_workflow.queue_partition_key),
+            (12, 'search_path', v_search_path)
+    ) AS a (place, key, value)
+    CROSS JOIN LATERAL (VALUES (1, a.key), (2, a.value)) AS p (place, text)
+    WHERE a.value IS NOT NULL;
+
+    SELECT t.*
+    INTO r_triggers
+    FROM lockstep._place_triggers(attach_workflow.table_name, v_events, v_arguments) AS t;
+
+    IF r_triggers.changed_count > 0 THEN
+        RAISE NOTICE 'workflow "%" was attached to % with other settings, which are replaced',
+            attach_workflow.workflow_name, attach_workflow.table_name;
+    END IF;
+
+    RETURN r_triggers.trigger_names;
+END
+$$;
+COMMENT ON FUNCTION lockstep.attach_workflow(
+    regclass, text, text, text[], text[], text, text, text, text, text, int, text, name[]
+) IS
+    'Attaches a workflow to a table: each row of a statement enqueues one; returns the triggers.';
+
+-- sql/72_trigger/50_detach_workflow.sql
+
+-- Detaches a workflow from a table, its partitions and children: true if it was attached.
+--
+-- What is enqueued stays. SECURITY INVOKER: dropping a trigger takes the table's owner.
+-- Locks: those of _place_triggers().
+CREATE FUNCTION lockstep.detach_workflow(table_name regclass, workflow_name text)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT t.changed_count > 0
+        FROM lockstep._place_triggers(
+            detach_workflow.table_name, '{}', ARRAY['workflow_name', detach_workflow.workflow_name]
+        ) AS t
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep.detach_workflow(regclass, text) IS
+    'Detaches a workflow from a table, its partitions and children: true if it was attached.';
+
+-- sql/72_trigger/60_attachments.sql
+
+-- The attached workflows, read from the triggers: there is no second place that could
+-- say otherwise. pg_trigger ends each argument with a zero byte; the hexadecimal form is
+-- cut there, two digits at a time.
+CREATE VIEW lockstep.attachments AS
+SELECT
+    t.tgrelid::regclass AS table_name,
+    s.settings ->> 'workflow_name' AS workflow_name,
+    s.settings ->> 'queue_name' AS queue_name,
+    array_agg(e.event ORDER BY e.place) AS events,
+    (s.settings ->> 'columns')::text[] AS columns,
+    s.settings ->> 'condition' AS condition,
+    (s.settings ->> 'primary_key')::text[] AS primary_key,
+    s.settings ->> 'named_args' AS named_args,
+    s.settings ->> 'workflow_id' AS workflow_id,
+    s.settings ->> 'deduplication_id' AS deduplication_id,
+    coalesce(s.settings ->> 'on_duplicate', 'return') AS on_duplicate,
+    coalesce((s.settings ->> 'priority')::int, 0) AS priority,
+    s.settings ->> 'queue_partition_key' AS queue_partition_key,
+    s.settings ->> 'search_path' AS search_path,
+    bool_and(t.tgenabled IN ('O', 'A')) AS is_enabled
+FROM pg_catalog.pg_trigger AS t
+INNER JOIN (VALUES (1, 'INSERT', 4), (2, 'UPDATE', 16), (3, 'DELETE', 8)) AS e (place, event, tgtype)
+    ON t.tgtype & e.tgtype <> 0
+CROSS JOIN LATERAL (
+    SELECT
+        jsonb_object(array_agg(convert_from(decode(m.hex[1], 'hex'), getdatabaseencoding()) ORDER BY m.place))
+            AS settings
+    FROM regexp_matches(encode(t.tgargs, 'hex'), '((?:..)*?)00', 'g') WITH ORDINALITY AS m (hex, place)
+) AS s
+WHERE t.tgfoid = 'lockstep.enqueue_rows()'::regprocedure
+GROUP BY t.tgrelid, s.settings;
+COMMENT ON VIEW lockstep.attachments IS
+    'The workflows that are attached to tables, with a row for each partition and child.';
+COMMENT ON COLUMN lockstep.attachments.table_name IS 'Table whose rows enqueue workflows.';
+COMMENT ON COLUMN lockstep.attachments.workflow_name IS 'Workflow that each row enqueues.';
+COMMENT ON COLUMN lockstep.attachments.queue_name IS 'Queue in which it waits.';
+COMMENT ON COLUMN lockstep.attachments.events IS 'Statements that enqueue: INSERT, UPDATE, DELETE.';
+COMMENT ON COLUMN lockstep.attachments.columns IS 'Columns of which an UPDATE must change one; NULL: any UPDATE.';
+COMMENT ON COLUMN lockstep.attachments.condition IS 'Expression that must be true of a row.';
+COMMENT ON COLUMN lockstep.attachments.primary_key IS 'Columns that are the arguments where no expression is.';
+COMMENT ON COLUMN lockstep.attachments.named_args IS 'Expression for the arguments.';
+COMMENT ON COLUMN lockstep.attachments.workflow_id IS 'Expression for the workflow_id.';
+COMMENT ON COLUMN lockstep.attachments.deduplication_id IS 'Expression for the deduplication_id.';
+COMMENT ON COLUMN lockstep.attachments.on_duplicate IS 'What a duplicate does: return or raise.';
+COMMENT ON COLUMN lockstep.attachments.priority IS 'Priority of the workflows.';
+COMMENT ON COLUMN lockstep.attachments.queue_partition_key IS 'Expression for the queue_partition_key.';
+COMMENT ON COLUMN lockstep.attachments.search_path IS 'Where the expressions find what they name.';
+COMMENT ON COLUMN lockstep.attachments.is_enabled IS 'Whether the triggers fire for ordinary sessions.';
+
 -- sql/74_schedule/adjust_cron_job.sql
 
 -- Makes pg_cron have a job for a schedule, or none, as the schedule wants it.
@@ -8363,6 +8901,8 @@ COMMENT ON FUNCTION lockstep.declare_schedules(jsonb) IS
 -- sql/74_schedule/drop_cron_job.sql
 
 -- Removes a job of pg_cron, if there is one and pg_cron still has it.
+--
+-- One that cannot be removed any more does no harm: it finds nothing to start.
 CREATE FUNCTION lockstep._drop_cron_job(p_job_id bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -8371,7 +8911,7 @@ AS $$
 DECLARE
     v_is_there boolean;
 BEGIN
-    IF p_job_id IS NULL OR to_regprocedure('cron.unschedule(bigint)') IS NULL THEN
+    IF p_job_id IS NULL OR lockstep._may_use_pg_cron() IS NOT TRUE THEN
         RETURN;
     END IF;
 
@@ -8480,6 +9020,34 @@ $$;
 COMMENT ON FUNCTION lockstep.list_schedules() IS
     'Lists schedules by name.';
 
+-- sql/74_schedule/may_use_pg_cron.sql
+
+-- Tells whether the caller may make jobs of pg_cron; NULL if it is not there.
+--
+-- Looks into the catalog: a name in a schema that one may not use cannot be asked for.
+CREATE FUNCTION lockstep._may_use_pg_cron()
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT
+            CASE WHEN count(*) = 2
+                THEN bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(p.oid, 'EXECUTE'))
+            END
+        FROM pg_namespace AS n
+        INNER JOIN pg_proc AS p ON p.pronamespace = n.oid
+        WHERE n.nspname = 'cron'
+            AND (p.proname, oidvectortypes(p.proargtypes))
+            IN (('schedule', 'text, text, text'), ('unschedule', 'bigint'))
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._may_use_pg_cron() IS
+    'Tells whether the caller may make jobs of pg_cron; NULL if it is not there.';
+
 -- sql/74_schedule/next_tick_in.sql
 
 -- Tells in how many seconds a schedule wants a worker: 0 if one does now, NULL if none will.
@@ -8556,18 +9124,14 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_schedule constant oid := to_regprocedure('cron.schedule(text,text,text)')::oid;
-    v_unschedule constant oid := to_regprocedure('cron.unschedule(bigint)')::oid;
+    v_may_use constant boolean := lockstep._may_use_pg_cron();
     v_utc constant text[] := ARRAY['UTC', 'GMT', 'UCT', 'Zulu', 'Etc/UTC', 'Etc/GMT', 'Etc/UCT', 'Etc/Zulu'];
     v_its_zone constant text := coalesce(nullif(current_setting('cron.timezone', true), ''), 'GMT');
     v_term text;
 BEGIN
-    IF v_schedule IS NULL OR v_unschedule IS NULL THEN
+    IF v_may_use IS NULL THEN
         RETURN 'The extension pg_cron, 1.4 or newer, is not in this database.';
-    ELSIF NOT has_schema_privilege('cron', 'USAGE')
-        OR NOT has_function_privilege(v_schedule, 'EXECUTE')
-        OR NOT has_function_privilege(v_unschedule, 'EXECUTE')
-    THEN
+    ELSIF NOT v_may_use THEN
         RETURN format('Role "%s", which owns Lockstep, may not use pg_cron.', current_user);
     ELSIF p_time_zone <> v_its_zone
         AND NOT (p_time_zone = ANY (v_utc) AND v_its_zone = ANY (v_utc))
@@ -10293,6 +10857,11 @@ BEGIN ATOMIC
         VALUES
             ('client', 'enqueue_workflow'),
             ('client', 'enqueue_workflows'),
+            ('client', 'attach_workflow'),
+            ('client', 'detach_workflow'),
+            ('client', 'enqueue_rows'),
+            ('client', '_attachment_problem'),
+            ('client', '_place_triggers'),
             ('client', 'send_message'),
             ('client', 'send_messages'),
             ('client', 'get_event'),
