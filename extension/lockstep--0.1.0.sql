@@ -1239,8 +1239,8 @@ COMMENT ON FUNCTION lockstep._checked_filter(jsonb, int) IS
 -- look_again_in: seconds after which a claim may bring what this one could not, if a
 -- rate limit or another claim from the same queue is what kept it back.
 --
--- Which of several queues comes first is drawn anew each time, so that none starves
--- behind the backlog of another. The rows of limited queues are locked before the time
+-- Of several queues the one comes first whose first workflow comes first, so that none
+-- starves behind the backlog of another; those without limits count as one. The rows of limited queues are locked before the time
 -- is taken that counts for rate limits. A row that is locked is not waited for but read as
 -- "nothing now": the client that changes the queue in an open transaction must not stop a
 -- worker that serves others too.
@@ -1307,8 +1307,22 @@ BEGIN
         FOR r_queue IN
             SELECT q.*
             FROM unnest(v_held || NULL::lockstep.queue) AS q  -- NULL stands for all without limits
+            LEFT JOIN LATERAL (
+                SELECT w.priority, w.available_at
+                FROM unnest(CASE WHEN q.queue_name IS NULL THEN v_free ELSE ARRAY[q.queue_name] END) AS n (queue_name)
+                CROSS JOIN LATERAL (
+                    SELECT w.priority, w.available_at
+                    FROM lockstep.workflow_status AS w
+                    WHERE w.queue_name = n.queue_name
+                        AND w.status = 'ENQUEUED'
+                    ORDER BY w.priority, w.available_at
+                    LIMIT 1
+                ) AS w
+                ORDER BY w.priority, w.available_at
+                LIMIT 1
+            ) AS head ON true
             WHERE q.is_paused IS NOT TRUE
-            ORDER BY random()
+            ORDER BY head.priority, head.available_at
         LOOP
             EXIT WHEN cardinality(v_ready) >= p_max_count;
 

@@ -8,6 +8,7 @@ function then skips the row, as the SQL says SKIP LOCKED, or would have to wait 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -430,19 +431,19 @@ class Transaction:
             for queue in self.all(Queue)
             if queue.is_paused or queue.concurrency is not None
         }
+        free = [name for name in executor.queues if name not in limited]
+        held = [[name] for name in executor.queues if name in limited]
+        rooms = {name: self._room_in(limited[name]) for [name] in held}
         ready: list[Workflow] = []
-        for name in executor.queues:
-            if name in limited:
-                room = min(self._room_in(limited[name]), max_count - len(ready))
-                ready += self._lock_ready(name, room)
-        # of each unlimited queue so many are locked as might be claimed, and then the first taken
-        rest = [
-            workflow
-            for name in executor.queues
-            if name not in limited
-            for workflow in self._lock_ready(name, max_count - len(ready))
-        ]
-        ready += sorted(rest, key=self._place)[: max_count - len(ready)]
+        for names in sorted([free, *held], key=self._head):
+            wanted = max_count - len(ready)
+            # of each queue so many are locked as might be claimed, and then the first taken
+            first = [
+                workflow
+                for name in names
+                for workflow in self._lock_ready(name, min(rooms.get(name, wanted), wanted))
+            ]
+            ready += sorted(first, key=self._place)[:wanted]
         return [self._claim(workflow, executor_id) for workflow in ready]
 
     def _room_in(self, queue: Queue) -> int:
@@ -454,6 +455,15 @@ class Transaction:
         )
         assert queue.concurrency is not None
         return queue.concurrency - running_count
+
+    def _head(self, queue_names: list[str]) -> tuple[float, ...]:
+        """Return the place of the first workflow that waits in some queues."""
+        places = [
+            self._place(workflow)
+            for workflow in self.all(Workflow)
+            if workflow.status == "ENQUEUED" and workflow.queue_name in queue_names
+        ]
+        return min(places, default=(math.inf,))
 
     def _lock_ready(self, queue_name: str, max_count: int) -> list[Workflow]:
         ready = [
