@@ -21,6 +21,7 @@ MODULES = {
     "_async_client.py": "_client.py",
     "_async_management.py": "_management.py",
     "_async_bulk.py": "_bulk.py",
+    "_async_queues.py": "_queues.py",
     "_async_schedules.py": "_schedules.py",
 }
 REPLACEMENTS = {
@@ -28,6 +29,7 @@ REPLACEMENTS = {
     "AsyncClient": "Client",
     "AsyncConnection": "Connection",
     "AsyncManagement": "Management",
+    "AsyncQueues": "Queues",
     "AsyncSchedules": "Schedules",
     "AsyncWatcher": "Watcher",
     "__aenter__": "__enter__",
@@ -43,6 +45,7 @@ PHRASES = {
     "            for info in page:\n                yield info\n": "            yield from page\n",
     "_async_bulk": "_bulk",
     "_async_management": "_management",
+    "_async_queues": "_queues",
     "_async_schedules": "_schedules",
     "= await client": "= client",
     "await client.": "client.",

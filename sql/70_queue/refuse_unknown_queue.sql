@@ -7,6 +7,7 @@ AS $$
 BEGIN
     RAISE EXCEPTION 'queue "%" has no limits and is not paused', p_queue_name
         USING ERRCODE = 'no_data_found',
+              TABLE = 'queue',
               HINT = 'Check the name; create_queue() gives a queue limits.';
 END
 $$;

@@ -29,6 +29,7 @@ BEGIN ATOMIC
             ('client', 'list_transitions'),
             ('client', 'newest_version'),
             ('client', 'version'),
+            ('worker', 'declare_queue'),
             ('worker', 'register_executor'),
             ('worker', 'unregister_executor'),
             ('worker', 'heartbeat'),

@@ -23,6 +23,7 @@ from ._errors import (
     NotDeterministic,
     NotInstalled,
     NotInWorkflow,
+    QueueNotFound,
     ResultTimeout,
     ScheduleNotFound,
     StepFailed,
@@ -53,6 +54,7 @@ from ._primitives import (
     sleep_until,
     write_stream,
 )
+from ._queue_calls import Queue, QueueInfo, QueueLimits
 from ._retry import Retry
 from ._saga import compensate
 from ._schedule_calls import ScheduleInfo, ScheduleOptions
@@ -74,6 +76,10 @@ __all__ = [
     "NotDeterministic",
     "NotInWorkflow",
     "NotInstalled",
+    "Queue",
+    "QueueInfo",
+    "QueueLimits",
+    "QueueNotFound",
     "ResultTimeout",
     "Retry",
     "ScheduleInfo",

@@ -10,6 +10,7 @@ from typing_extensions import Unpack
 
 from ._errors import InvalidArgument
 from ._functions import SelfCommittingStep, StepFunction, TransactionFunction, WorkflowFunction
+from ._queue_calls import Queue, QueueLimits
 from ._retry import NO_RETRY, Retry
 from ._schedule_calls import SCHEDULED_AT, ScheduleOptions, declaration
 
@@ -42,6 +43,7 @@ class App:
         self.workflows: dict[str, WorkflowFunction[..., Any]] = {}
         self.steps: dict[str, StepFunction[..., Any]] = {}
         self.schedules: dict[str, dict[str, Any]] = {}
+        self.queues: dict[str, Queue] = {}
 
     @overload
     def workflow(self, function: Callable[P, R], /) -> WorkflowFunction[P, R]: ...
@@ -120,6 +122,29 @@ class App:
             return workflow
 
         return decorate
+
+    def queue(
+        self, queue_name: str, /, *, update: bool = False, **limits: Unpack[QueueLimits]
+    ) -> Queue:
+        """
+        Declare the limits of a queue, which a worker creates when it starts.
+
+        >>> app = App()
+        >>> mail = app.queue("mail", concurrency=10, rate_limit=100, rate_period=timedelta(1))
+        >>> @app.workflow(queue_name=mail.queue_name)
+        ... async def remind(address: str) -> None: ...
+
+        If the queue exists with other limits, somebody may have changed them on purpose: they
+        hold, and the worker logs a warning that names both. With ``update`` the declaration
+        holds. ``limits`` takes the keys of QueueLimits. The queue need not be one that the
+        worker serves. Raises InvalidArgument if the queue is declared otherwise already.
+        """
+        queue = Queue(queue_name, update=update, **limits)
+        if self.queues.setdefault(queue_name, queue) != queue:
+            raise InvalidArgument(
+                f'queue "{queue_name}" is declared already, as {self.queues[queue_name]}'
+            )
+        return queue
 
     @overload
     def step(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...

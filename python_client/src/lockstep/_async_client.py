@@ -17,6 +17,7 @@ from psycopg.rows import tuple_row
 from . import _calls
 from ._async_bulk import AsyncBulk
 from ._async_management import AsyncManagement
+from ._async_queues import AsyncQueues
 from ._async_schedules import AsyncSchedules
 from ._calls import Call, Finding, Watch, WorkflowInfo
 from ._codec import decode_json
@@ -32,7 +33,7 @@ T = TypeVar("T")
 Rows = list[T]
 
 
-class AsyncClient(AsyncManagement, AsyncBulk, AsyncSchedules):
+class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
     """
     A client of the workflows in a database.
 

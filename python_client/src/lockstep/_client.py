@@ -24,6 +24,7 @@ from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound, translate
 from ._functions import WorkflowFunction
 from ._management import Management
 from ._options import ConfiguredWorkflow
+from ._queues import Queues
 from ._retry import Retry
 from ._schedules import Schedules
 from ._watcher_thread import Watcher
@@ -33,7 +34,7 @@ T = TypeVar("T")
 Rows = list[T]
 
 
-class Client(Management, Bulk, Schedules):
+class Client(Management, Bulk, Queues, Schedules):
     """
     A client of the workflows in a database.
 

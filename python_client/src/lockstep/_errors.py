@@ -5,6 +5,7 @@ LockstepError
 ├── InvalidArgument          22023  a bad argument, also a TypeError's place in SQL
 ├── WorkflowNotFound         P0002  no workflow has the id
 ├── ScheduleNotFound         P0002  no schedule has the name
+├── QueueNotFound            P0002  no queue of the name has limits or is paused
 ├── DuplicateWorkflow        23505  the id or deduplication id is taken
 ├── WrongState               55000  the workflow's status does not allow it
 ├── LeaseLost                WF001  the work belongs to another executor now
@@ -51,6 +52,10 @@ class WorkflowNotFound(LockstepError):
 
 class ScheduleNotFound(LockstepError):
     """No schedule has the given name."""
+
+
+class QueueNotFound(LockstepError):
+    """No queue of the given name has limits, or is paused."""
 
 
 class DuplicateWorkflow(LockstepError):
@@ -162,13 +167,20 @@ _BY_SQLSTATE: dict[str, type[LockstepError]] = {
 }
 
 
+_NOT_FOUND: dict[str, type[LockstepError]] = {
+    "schedule": ScheduleNotFound,
+    "queue": QueueNotFound,
+}
+"""What does not exist where the error names a table; else it is a workflow."""
+
+
 def translate(error: psycopg.Error) -> LockstepError | None:
     """Turn an error that a lockstep function raised into its class, if it has one."""
     cls = _BY_SQLSTATE.get(error.sqlstate or "")
     if cls is None:
         return None
     diag = error.diag
-    if cls is WorkflowNotFound and diag.table_name == "schedule":
-        cls = ScheduleNotFound
+    if cls is WorkflowNotFound:
+        cls = _NOT_FOUND.get(diag.table_name or "", cls)
     parts = (diag.message_primary, diag.message_detail, diag.message_hint)
     return cls(". ".join(part.rstrip(".") for part in parts if part))

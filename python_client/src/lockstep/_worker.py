@@ -36,6 +36,7 @@ from ._errors import InvalidArgument, NotInstalled, translate
 from ._functions import WorkflowFunction
 from ._listener import Listener
 from ._pulse import Pulse
+from ._queue_calls import declare_queue, difference_of
 from ._run import Run
 from ._saga import COMPENSATE, compensation_of
 from ._scheduler import BACKFILL, Scheduler, backfill
@@ -142,7 +143,7 @@ class Worker:
         self.listener = Listener(self, self._dsn)
 
         await self._check_installation()
-        await self._declare_schedules()
+        await self._declare()
         self.executor_id = await self._register(self.session.call)
         self.log.info(
             'executor "%s" serves %s with %s workflows',
@@ -237,12 +238,17 @@ class Worker:
                 "update the older of the two"
             )
 
-    async def _declare_schedules(self) -> None:
-        if self.app.schedules:
-            try:
+    async def _declare(self) -> None:
+        try:
+            for queue in self.app.queues.values():
+                call = declare_queue(queue)
+                rows = await self.session.call(call.query, *call.params)
+                if rows:
+                    self.log.warning(difference_of(queue, [call.read(row) for row in rows]))
+            if self.app.schedules:
                 await self.session.call(_DECLARE, encode(list(self.app.schedules.values())))
-            except psycopg.Error as error:
-                raise (translate(error) or error) from error
+        except psycopg.Error as error:
+            raise (translate(error) or error) from error
 
     async def _register(self, call: Callable[..., Awaitable[list[tuple[Any, ...]]]]) -> str:
         try:

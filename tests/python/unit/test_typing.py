@@ -65,6 +65,9 @@ async def uses_async(
     await client.enqueue_many(fulfil, [1, 2])  # error
     await client.enqueue_many(fulfil, [(1,)], prioritty=1)  # error
     await client.enqueue_many(fulfil, [(1,)], workflow_id="x")  # error
+    await client.create_queue("mail", concurrency=1, rate_period=timedelta(1), conn=conn)
+    await client.alter_queue("mail", conccurrency=1)  # error
+    app.queue("mail", rate_period=1)  # error
     reveal_type(await client.send_many(["id"], [1], idempotency_keys=[None]))  # list[str]
 
 

@@ -1,0 +1,111 @@
+-- Creates a queue that an application declares, unless it exists; returns in what the
+-- database says otherwise.
+--
+-- Workers call it when they start. Of a queue that has a row, the row holds: somebody may
+-- have changed its limits since, for a reason that the code does not know. The
+-- differences are returned, for the worker to log. With update => true the declaration
+-- holds. A paused queue stays paused.
+--
+-- Lock order: writes only what differs, then as _write_queue(), so that workers that start
+-- do not wait for claims. Of two that create a queue at once the second waits and compares.
+CREATE OR REPLACE FUNCTION lockstep.declare_queue(
+    queue_name text,
+    concurrency int DEFAULT NULL,
+    worker_concurrency int DEFAULT NULL,
+    rate_limit int DEFAULT NULL,
+    rate_period interval DEFAULT NULL,
+    partition_concurrency int DEFAULT NULL,
+    partition_rate_limit int DEFAULT NULL,
+    partition_rate_period interval DEFAULT NULL,
+    update boolean DEFAULT false
+)
+RETURNS TABLE (limit_name text, declared text, actual text)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_declared constant lockstep.queue := jsonb_populate_record(NULL::lockstep.queue, jsonb_build_object(
+        'queue_name', declare_queue.queue_name,
+        'concurrency', declare_queue.concurrency,
+        'worker_concurrency', declare_queue.worker_concurrency,
+        'rate_limit', declare_queue.rate_limit,
+        'rate_period', declare_queue.rate_period,
+        'partition_concurrency', declare_queue.partition_concurrency,
+        'partition_rate_limit', declare_queue.partition_rate_limit,
+        'partition_rate_period', declare_queue.partition_rate_period
+    ));
+    v_problem constant text[] := lockstep._queue_problem(v_declared);
+    v_actual lockstep.queue;
+    v_differs boolean;
+BEGIN
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    INSERT INTO lockstep.queue (queue_name)
+    VALUES (declare_queue.queue_name)
+    ON CONFLICT (queue_name) DO NOTHING;
+
+    IF FOUND THEN
+        PERFORM lockstep._write_queue(v_declared);
+        RETURN;
+    END IF;
+
+    SELECT q.*
+    INTO v_actual
+    FROM lockstep.queue AS q
+    WHERE q.queue_name = declare_queue.queue_name;
+
+    v_differs := (
+        v_declared.concurrency, v_declared.worker_concurrency, v_declared.rate_limit, v_declared.rate_period,
+        v_declared.partition_concurrency, v_declared.partition_rate_limit, v_declared.partition_rate_period
+    ) IS DISTINCT FROM (
+        v_actual.concurrency, v_actual.worker_concurrency, v_actual.rate_limit, v_actual.rate_period,
+        v_actual.partition_concurrency, v_actual.partition_rate_limit, v_actual.partition_rate_period
+    );
+
+    IF v_differs AND declare_queue.update THEN
+        PERFORM lockstep._write_queue(v_declared);
+    ELSIF v_differs THEN
+        RETURN QUERY
+        SELECT l.limit_name, l.declared, l.actual
+        FROM (
+            VALUES
+                (
+                    'concurrency', v_declared.concurrency::text, v_actual.concurrency::text,
+                    v_declared.concurrency IS DISTINCT FROM v_actual.concurrency
+                ),
+                (
+                    'worker_concurrency', v_declared.worker_concurrency::text, v_actual.worker_concurrency::text,
+                    v_declared.worker_concurrency IS DISTINCT FROM v_actual.worker_concurrency
+                ),
+                (
+                    'rate_limit', v_declared.rate_limit::text, v_actual.rate_limit::text,
+                    v_declared.rate_limit IS DISTINCT FROM v_actual.rate_limit
+                ),
+                (
+                    'rate_period', v_declared.rate_period::text, v_actual.rate_period::text,
+                    v_declared.rate_period IS DISTINCT FROM v_actual.rate_period
+                ),
+                (
+                    'partition_concurrency', v_declared.partition_concurrency::text, v_actual.partition_concurrency::text,
+                    v_declared.partition_concurrency IS DISTINCT FROM v_actual.partition_concurrency
+                ),
+                (
+                    'partition_rate_limit', v_declared.partition_rate_limit::text, v_actual.partition_rate_limit::text,
+                    v_declared.partition_rate_limit IS DISTINCT FROM v_actual.partition_rate_limit
+                ),
+                (
+                    'partition_rate_period', v_declared.partition_rate_period::text, v_actual.partition_rate_period::text,
+                    v_declared.partition_rate_period IS DISTINCT FROM v_actual.partition_rate_period
+                )
+        ) AS l (limit_name, declared, actual, differs)
+        WHERE l.differs;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.declare_queue(text, int, int, int, interval, int, int, interval, boolean) IS
+    'Creates a queue that an application declares, unless it exists; returns in what it differs.';
