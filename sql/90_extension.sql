@@ -12,4 +12,5 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.executor', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.state_machine', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.state_transition', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.state_history', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.state_move', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.schedule', '');

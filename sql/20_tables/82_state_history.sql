@@ -49,3 +49,26 @@ COMMENT ON COLUMN lockstep.state_history.transaction_id IS
     'Transaction that wrote the row; moves of one transaction share it.';
 COMMENT ON COLUMN lockstep.state_history.workflow_id IS
     'Workflow that the move started, if any; its id is that of the move.';
+
+-- Rows whose key an UPDATE of a partitioned table changes: Postgres may delete such a row and
+-- insert it into another partition. Empty but for open transactions.
+CREATE TABLE lockstep.state_move (
+    transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(), -- noqa: CP05
+    table_name text NOT NULL,
+    previous_key jsonb NOT NULL,
+    key jsonb NOT NULL,
+
+    CONSTRAINT state_move_keys_are_objects_check CHECK (
+        jsonb_typeof(previous_key) = 'object' AND jsonb_typeof(key) = 'object'
+    )
+);
+
+CREATE INDEX state_move_key_idx
+ON lockstep.state_move USING hash (key);
+
+COMMENT ON TABLE lockstep.state_move IS
+    'Rows that may be on their way to another partition; empty but for open transactions.';
+COMMENT ON COLUMN lockstep.state_move.transaction_id IS 'Transaction that updates the row.';
+COMMENT ON COLUMN lockstep.state_move.table_name IS 'Partitioned table of the row, with its schema.';
+COMMENT ON COLUMN lockstep.state_move.previous_key IS 'Primary key before the update.';
+COMMENT ON COLUMN lockstep.state_move.key IS 'Primary key after it.';

@@ -15,7 +15,10 @@ BEGIN
         SELECT t.tgname, t.tgfoid
         FROM pg_trigger AS t
         WHERE t.tgrelid = detach_state_machine.table_name
-            AND t.tgname IN ('lockstep_state_machine', 'lockstep_state_machine_ends', 'lockstep_state_machine_version')
+            AND t.tgname IN (
+                'lockstep_state_machine', 'lockstep_state_machine_ends',
+                'lockstep_state_machine_version', 'lockstep_state_machine_move'
+            )
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', r_trigger.tgname, detach_state_machine.table_name);
         v_function := r_trigger.tgfoid;

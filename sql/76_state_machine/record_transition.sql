@@ -8,8 +8,7 @@
 -- A transition is known by its states. If several events lead from one state to another,
 -- the setting lockstep.event, which fire_event() sets, tells which it was.
 --
--- Postgres moves a row to another partition by deleting and inserting it: a key that the
--- transaction deleted before it inserts it into a partition is a row that moved.
+-- A row that moved to another partition was deleted and inserted: see record_move().
 CREATE OR REPLACE FUNCTION lockstep.record_transition(
     table_name regclass,
     operation text,
@@ -34,18 +33,28 @@ DECLARE
     v_id constant text := lockstep._generate_id();
     v_operation text := record_transition.operation;
     v_from_state text := record_transition.from_state;
+    v_previous_key jsonb;
     v_problem text[];
     r_transition record;
 BEGIN
-    IF v_operation = 'INSERT' AND v_root IS NOT NULL THEN
-        DELETE FROM lockstep.state_history AS h
-        WHERE h.key = record_transition.key
-            AND h.table_name = v_table
-            AND h.to_state IS NULL
-            AND h.transaction_id = pg_current_xact_id()
-        RETURNING 'UPDATE', h.from_state
-        INTO v_operation, v_from_state;
-        v_operation := coalesce(v_operation, record_transition.operation);
+    IF v_root IS NOT NULL AND v_operation <> 'DELETE' THEN
+        DELETE FROM lockstep.state_move AS m
+        WHERE m.key = record_transition.key
+            AND m.table_name = v_table
+            AND m.transaction_id = pg_current_xact_id()
+        RETURNING m.previous_key
+        INTO v_previous_key;
+
+        IF v_operation = 'INSERT' AND FOUND THEN
+            DELETE FROM lockstep.state_history AS h
+            WHERE h.key = v_previous_key
+                AND h.table_name = v_table
+                AND h.to_state IS NULL
+                AND h.transaction_id = pg_current_xact_id()
+            RETURNING h.from_state
+            INTO v_from_state;
+            v_operation := 'UPDATE';
+        END IF;
     END IF;
 
     IF v_operation = 'DELETE' THEN

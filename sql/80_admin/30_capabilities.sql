@@ -82,6 +82,8 @@ BEGIN ATOMIC
             ('admin', 'add_transition'),
             ('admin', 'attach_state_machine'),
             ('admin', 'detach_state_machine'),
+            ('admin', 'state_machine_triggers'),
+            ('admin', 'record_move'),
             ('admin', 'record_transition'),
             ('admin', 'state_machine_diagram'),
             ('admin', 'purge_state_history'),

@@ -41,6 +41,7 @@ VALUES
         'from_state', 'a', 'event', 'e', 'to_state', 'b', 'changed_at', now(), 'changed_by', 'me',
         'transaction_id', 1
     )),
+    ('state_move', '{"transaction_id": 1, "table_name": "o", "previous_key": {"id": 1}, "key": {"id": 2}}'),
     ('schedule', jsonb_build_object(
         'schedule_name', 's', 'cron', '* * * * *', 'time_zone', 'UTC', 'workflow_name', 'greet', 'queue_name', 'q',
         'named_args', '{}'::jsonb, 'on_missed', 'skip', 'is_paused', false, 'priority', 0, 'revision', 1,
@@ -177,6 +178,8 @@ VALUES
     ('state_transition', 'queue_of_a_workflow', '{"workflow_name": "w"}'),
     ('state_transition', 'queue_of_a_workflow', '{"queue_name": "q"}'),
     ('state_history', 'key_is_an_object', '{"key": 1}'),
+    ('state_move', 'keys_are_objects', '{"key": 1}'),
+    ('state_move', 'keys_are_objects', '{"previous_key": 1}'),
     ('state_history', 'has_a_state', '{"from_state": null, "to_state": null}'),
     ('executor', 'serves_a_queue', '{"queues": []}'),
     ('executor', 'lease_is_positive', '{"lease_duration": "0 s"}'),
