@@ -854,6 +854,29 @@ COMMENT ON COLUMN lockstep.state_history.transaction_id IS
 COMMENT ON COLUMN lockstep.state_history.workflow_id IS
     'Workflow that the move started, if any; its id is that of the move.';
 
+-- Rows whose key an UPDATE of a partitioned table changes: Postgres may delete such a row and
+-- insert it into another partition. Empty but for open transactions.
+CREATE TABLE lockstep.state_move (
+    transaction_id xid8 NOT NULL DEFAULT pg_current_xact_id(), -- noqa: CP05
+    table_name text NOT NULL,
+    previous_key jsonb NOT NULL,
+    key jsonb NOT NULL,
+
+    CONSTRAINT state_move_keys_are_objects_check CHECK (
+        jsonb_typeof(previous_key) = 'object' AND jsonb_typeof(key) = 'object'
+    )
+);
+
+CREATE INDEX state_move_key_idx
+ON lockstep.state_move USING hash (key);
+
+COMMENT ON TABLE lockstep.state_move IS
+    'Rows that may be on their way to another partition; empty but for open transactions.';
+COMMENT ON COLUMN lockstep.state_move.transaction_id IS 'Transaction that updates the row.';
+COMMENT ON COLUMN lockstep.state_move.table_name IS 'Partitioned table of the row, with its schema.';
+COMMENT ON COLUMN lockstep.state_move.previous_key IS 'Primary key before the update.';
+COMMENT ON COLUMN lockstep.state_move.key IS 'Primary key after it.';
+
 -- sql/30_internal/announce.sql
 
 -- Says, until the transaction ends, that values are being published.
@@ -7220,6 +7243,120 @@ $$;
 COMMENT ON FUNCTION lockstep.create_queue(text, int, int, int, interval, int, int, interval) IS
     'Creates a queue with limits, or replaces the limits of one that exists.';
 
+-- sql/70_queue/declare_queue.sql
+
+-- Creates a queue that an application declares, unless it exists; returns in what the
+-- database says otherwise.
+--
+-- Workers call it when they start. Of a queue that has a row, the row holds: somebody may
+-- have changed its limits since, for a reason that the code does not know. The
+-- differences are returned, for the worker to log. With update => true the declaration
+-- holds. A paused queue stays paused.
+--
+-- Lock order: writes only what differs, then as _write_queue(), so that workers that start
+-- do not wait for claims. Of two that create a queue at once the second waits and compares.
+CREATE FUNCTION lockstep.declare_queue(
+    queue_name text,
+    concurrency int DEFAULT NULL,
+    worker_concurrency int DEFAULT NULL,
+    rate_limit int DEFAULT NULL,
+    rate_period interval DEFAULT NULL,
+    partition_concurrency int DEFAULT NULL,
+    partition_rate_limit int DEFAULT NULL,
+    partition_rate_period interval DEFAULT NULL,
+    update boolean DEFAULT false
+)
+RETURNS TABLE (limit_name text, declared text, actual text)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_declared constant lockstep.queue := jsonb_populate_record(NULL::lockstep.queue, jsonb_build_object(
+        'queue_name', declare_queue.queue_name,
+        'concurrency', declare_queue.concurrency,
+        'worker_concurrency', declare_queue.worker_concurrency,
+        'rate_limit', declare_queue.rate_limit,
+        'rate_period', declare_queue.rate_period,
+        'partition_concurrency', declare_queue.partition_concurrency,
+        'partition_rate_limit', declare_queue.partition_rate_limit,
+        'partition_rate_period', declare_queue.partition_rate_period
+    ));
+    v_problem constant text[] := lockstep._queue_problem(v_declared);
+    v_actual lockstep.queue;
+    v_differs boolean;
+BEGIN
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    INSERT INTO lockstep.queue (queue_name)
+    VALUES (declare_queue.queue_name)
+    ON CONFLICT (queue_name) DO NOTHING;
+
+    IF FOUND THEN
+        PERFORM lockstep._write_queue(v_declared);
+        RETURN;
+    END IF;
+
+    SELECT q.*
+    INTO v_actual
+    FROM lockstep.queue AS q
+    WHERE q.queue_name = declare_queue.queue_name;
+
+    v_differs := (
+        v_declared.concurrency, v_declared.worker_concurrency, v_declared.rate_limit, v_declared.rate_period,
+        v_declared.partition_concurrency, v_declared.partition_rate_limit, v_declared.partition_rate_period
+    ) IS DISTINCT FROM (
+        v_actual.concurrency, v_actual.worker_concurrency, v_actual.rate_limit, v_actual.rate_period,
+        v_actual.partition_concurrency, v_actual.partition_rate_limit, v_actual.partition_rate_period
+    );
+
+    IF v_differs AND declare_queue.update THEN
+        PERFORM lockstep._write_queue(v_declared);
+    ELSIF v_differs THEN
+        RETURN QUERY
+        SELECT l.limit_name, l.declared, l.actual
+        FROM (
+            VALUES
+                (
+                    'concurrency', v_declared.concurrency::text, v_actual.concurrency::text,
+                    v_declared.concurrency IS DISTINCT FROM v_actual.concurrency
+                ),
+                (
+                    'worker_concurrency', v_declared.worker_concurrency::text, v_actual.worker_concurrency::text,
+                    v_declared.worker_concurrency IS DISTINCT FROM v_actual.worker_concurrency
+                ),
+                (
+                    'rate_limit', v_declared.rate_limit::text, v_actual.rate_limit::text,
+                    v_declared.rate_limit IS DISTINCT FROM v_actual.rate_limit
+                ),
+                (
+                    'rate_period', v_declared.rate_period::text, v_actual.rate_period::text,
+                    v_declared.rate_period IS DISTINCT FROM v_actual.rate_period
+                ),
+                (
+                    'partition_concurrency', v_declared.partition_concurrency::text, v_actual.partition_concurrency::text,
+                    v_declared.partition_concurrency IS DISTINCT FROM v_actual.partition_concurrency
+                ),
+                (
+                    'partition_rate_limit', v_declared.partition_rate_limit::text, v_actual.partition_rate_limit::text,
+                    v_declared.partition_rate_limit IS DISTINCT FROM v_actual.partition_rate_limit
+                ),
+                (
+                    'partition_rate_period', v_declared.partition_rate_period::text, v_actual.partition_rate_period::text,
+                    v_declared.partition_rate_period IS DISTINCT FROM v_actual.partition_rate_period
+                )
+        ) AS l (limit_name, declared, actual, differs)
+        WHERE l.differs;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.declare_queue(text, int, int, int, interval, int, int, interval, boolean) IS
+    'Creates a queue that an application declares, unless it exists; returns in what it differs.';
+
 -- sql/70_queue/drop_queue.sql
 
 -- Removes the limits of a queue.
@@ -7952,6 +8089,7 @@ AS $$
 BEGIN
     RAISE EXCEPTION 'queue "%" has no limits and is not paused', p_queue_name
         USING ERRCODE = 'no_data_found',
+              TABLE = 'queue',
               HINT = 'Check the name; create_queue() gives a queue limits.';
 END
 $$;
@@ -8626,12 +8764,19 @@ DECLARE
     v_job_id bigint;
 BEGIN
     IF NOT p_schedule.is_paused AND p_schedule.engine IS DISTINCT FROM 'workers' AND v_refusal IS NULL THEN
-        EXECUTE format('SELECT %I.schedule($1, $2, $3)', 'cron')
+        -- a job that is as it should be is left alone: each change makes pg_cron read them all
+        EXECUTE format(
+            'SELECT coalesce('
+            '(SELECT j.jobid FROM %1$I.job AS j WHERE j.jobid = $4 AND (j.schedule, j.command) = ($2, $3)), '
+            '%1$I.schedule($1, $2, $3))',
+            'cron'
+        )
             INTO v_job_id
             USING
                 CASE WHEN octet_length(v_job_name) < 64 THEN v_job_name ELSE 'lockstep: ' || md5(v_job_name) END,
                 btrim(p_schedule.cron, E' \t'),
-                format('SELECT lockstep._start_tick_of_job(%L)', p_schedule.schedule_name);
+                format('SELECT lockstep._start_tick_of_job(%L)', p_schedule.schedule_name),
+                p_schedule.cron_job_id;
     END IF;
 
     IF p_schedule.cron_job_id IS DISTINCT FROM v_job_id THEN
@@ -8916,7 +9061,8 @@ COMMENT ON FUNCTION lockstep.declare_schedules(jsonb) IS
 
 -- Removes a job of pg_cron, if there is one and pg_cron still has it.
 --
--- One that cannot be removed any more does no harm: it finds nothing to start.
+-- One that cannot be removed any more does no harm: it finds nothing to start. After a
+-- restore without pg_cron's tables the id may be that of a job of somebody else.
 CREATE FUNCTION lockstep._drop_cron_job(p_job_id bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -8929,9 +9075,9 @@ BEGIN
         RETURN;
     END IF;
 
-    EXECUTE format('SELECT EXISTS (SELECT FROM %I.job AS j WHERE j.jobid = $1)', 'cron')
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I.job AS j WHERE j.jobid = $1 AND j.command LIKE $2)', 'cron')
         INTO v_is_there
-        USING p_job_id;
+        USING p_job_id, 'SELECT lockstep.%';
 
     IF v_is_there THEN
         EXECUTE format('SELECT %I.unschedule($1)', 'cron') USING p_job_id;
@@ -9245,6 +9391,8 @@ BEGIN
             p_schedule.time_zone ~ '^(posix/|right/|posixrules$|localtime$|Factory$)'
             OR NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = p_schedule.time_zone)
         )
+        -- the view reads the files of all zones, 30 ms, and each worker declares its schedules
+        AND NOT EXISTS (SELECT FROM lockstep.schedule AS s WHERE s.time_zone = p_schedule.time_zone)
     ) THEN
         RETURN ARRAY[
             format('time zone %s does not exist', coalesce('"' || left(p_schedule.time_zone, 100) || '"', 'null')),
@@ -9327,29 +9475,27 @@ DECLARE
     v_new lockstep.schedule;
     v_old lockstep.schedule;
 BEGIN
-    v_new.schedule_name := schedule_workflow.schedule_name;
-    v_new.cron := schedule_workflow.cron;
-    v_new.time_zone := schedule_workflow.time_zone;
-    v_new.workflow_name := schedule_workflow.workflow_name;
-    v_new.queue_name := schedule_workflow.queue_name;
-    v_new.named_args := schedule_workflow.named_args;
-    v_new.time_arg := schedule_workflow.time_arg;
-    v_new.on_missed := schedule_workflow.on_missed;
-    v_new.engine := schedule_workflow.engine;
-    v_new.is_paused := false;
-    v_new.priority := schedule_workflow.priority;
-    v_new.deduplication_id := schedule_workflow.deduplication_id;
-    v_new.queue_partition_key := schedule_workflow.queue_partition_key;
-    v_new.timeout := schedule_workflow.timeout;
-    v_new.max_attempts := schedule_workflow.max_attempts;
-    v_new.app_version := schedule_workflow.app_version;
-    v_new.headers := schedule_workflow.headers;
-    v_new.retries := schedule_workflow.retries;
-    v_new.revision := 1;
-    v_new.handled_until := v_now;
-    v_new.next_tick_at := '-infinity';
-    v_new.created_at := v_now;
-    v_new.created_by := lockstep._caller();
+    v_new := jsonb_populate_record(NULL::lockstep.schedule, jsonb_build_object(
+        'schedule_name', schedule_workflow.schedule_name,
+        'cron', schedule_workflow.cron,
+        'time_zone', schedule_workflow.time_zone,
+        'workflow_name', schedule_workflow.workflow_name,
+        'queue_name', schedule_workflow.queue_name,
+        'named_args', schedule_workflow.named_args,
+        'time_arg', schedule_workflow.time_arg,
+        'on_missed', schedule_workflow.on_missed,
+        'engine', schedule_workflow.engine,
+        'priority', schedule_workflow.priority,
+        'deduplication_id', schedule_workflow.deduplication_id,
+        'queue_partition_key', schedule_workflow.queue_partition_key,
+        'timeout', schedule_workflow.timeout,
+        'max_attempts', schedule_workflow.max_attempts,
+        'app_version', schedule_workflow.app_version,
+        'headers', schedule_workflow.headers,
+        'retries', schedule_workflow.retries,
+        'is_paused', false, 'revision', 1, 'handled_until', v_now, 'next_tick_at', '-infinity',
+        'created_at', v_now, 'created_by', lockstep._caller()
+    ));
 
     v_problem := lockstep._schedule_problem(v_new);
     IF v_problem IS NOT NULL THEN
@@ -10046,15 +10192,11 @@ COMMENT ON FUNCTION lockstep.add_transition(text, text, text, text, text, text) 
 
 -- Lets the rows of a table move only as a state machine allows.
 --
--- Writes a trigger function, <table>_state_machine, beside the table, and has row-level
--- triggers call it after each write. Rows, because only such triggers see the writes to
--- partitions, those of the future too, and a row's old and new state together; they are
--- not called for updates that leave the state alone. The function belongs to the owner
--- of the table and runs with that role's rights, which must include record_transition():
--- what the owner's types and casts execute must not run with the rights of Lockstep's owner.
+-- Executes what state_machine_triggers() writes. The triggers are what is attached: dumps
+-- and renames of the table keep them. They name columns, so attach again after renaming one.
 --
--- The triggers are what is attached: dumps and renames of the table keep them, and their
--- argument says the rest. It names columns, so attach again after renaming one.
+-- Runs with the rights of the caller, who must own the table. So must, later, the owner of the
+-- table be able to record: the trigger function runs with that role's rights.
 --
 -- Locks the table in SHARE ROW EXCLUSIVE, as a new trigger needs it, before it looks at its rows.
 CREATE FUNCTION lockstep.attach_state_machine(
@@ -10071,48 +10213,22 @@ AS $$
 -- names are quoted, or regclass: @plpgsql_check_options: security_warnings = off
 DECLARE
     v_newest constant int := lockstep.newest_version(attach_state_machine.machine_name);
-    v_body constant text := $body$
--- Written by lockstep.attach_state_machine(); lockstep.detach_state_machine() drops it.
-BEGIN
-%1$s    PERFORM lockstep.record_transition(
-        TG_RELID, TG_OP, %2$L, %3$s,
-        jsonb_build_object(%4$s),
-        OLD.%5$I::text, NEW.%5$I::text
-    );
-    RETURN NULL;
-END
-$body$;
-    v_fill constant text := $fill$    IF TG_WHEN = 'BEFORE' THEN
-        NEW.%1$I := lockstep.newest_version(%2$L);
-        RETURN NEW;
-    END IF;
-
-$fill$;
-    v_stranger constant text := $query$
-SELECT string_agg(format('%%s is %%s', e.key, coalesce(to_json(e.state)::text, 'null')), ', ')
-FROM (
-    SELECT jsonb_build_object(%1$s) AS key, t.%2$I::text AS state
-    FROM %3$s AS t
-    WHERE NOT EXISTS (
-        SELECT
-        FROM lockstep.state_transition AS d
-        CROSS JOIN LATERAL unnest(ARRAY[d.from_state, d.to_state]) AS s (state)
-        WHERE d.machine_name = %4$L
-            AND d.version = %5$s
-            AND s.state = t.%2$I::text
-    )
-    LIMIT 3
-) AS e
-$query$;
-    v_call text;
+    v_look constant text := $look$
+SELECT string_agg(format('%%s (%%s)', coalesce(to_json(r.state)::text, 'null'), r.row_count), ', ' ORDER BY r.state)
+FROM (SELECT t.%1$I::text AS state, %2$s AS version, count(*) AS row_count FROM %3$s AS t GROUP BY 1, 2) AS r
+WHERE NOT EXISTS (
+    SELECT
+    FROM lockstep.state_transition AS d
+    WHERE d.machine_name = %4$L AND d.version = r.version AND r.state IN (d.from_state, d.to_state)
+)
+$look$;
     v_strangers text;
     v_problem text[];
     r_table record;
-    r_key record;
+    r_statement record;
 BEGIN
     SELECT
         c.relowner::regrole AS owner,
-        format('%I.%I', n.nspname, (c.relname || '_state_machine')::name) AS function_name,
         format(CASE c.relkind WHEN 'p' THEN '%s' ELSE 'ONLY %s' END, c.oid::regclass) AS scanned,
         has_schema_privilege(c.relowner, 'lockstep', 'USAGE') AND has_function_privilege(
             c.relowner, 'lockstep.record_transition(regclass, text, text, int, jsonb, text, text)', 'EXECUTE'
@@ -10123,28 +10239,16 @@ BEGIN
             WHERE t.tgrelid = c.oid
                 AND t.tgname = 'lockstep_state_machine'
         ) AS is_attached,
-        NOT EXISTS (
+        EXISTS (
             SELECT
             FROM pg_attribute AS a
             WHERE a.attrelid = c.oid
                 AND a.attname = attach_state_machine.version_column
                 AND (a.atthasdef OR NOT a.attnotnull)
-        ) AS fills_version
+        ) AS has_other_version
     INTO STRICT r_table
     FROM pg_class AS c
-    INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = attach_state_machine.table_name;
-
-    SELECT
-        string_agg(format('%1$L, coalesce(NEW.%1$I, OLD.%1$I)', a.attname), ', ' ORDER BY k.place) AS written,
-        string_agg(format('%1$L, t.%1$I', a.attname), ', ' ORDER BY k.place) AS existing
-    INTO STRICT r_key
-    FROM pg_index AS i
-    CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
-    INNER JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-    WHERE i.indrelid = attach_state_machine.table_name
-        AND i.indisprimary
-        AND k.place <= i.indnkeyatts;
 
     v_problem := CASE
         WHEN r_table.is_attached THEN ARRAY[
@@ -10152,12 +10256,7 @@ BEGIN
             format('%s follows a state machine already', attach_state_machine.table_name),
             'A table follows one at most.', 'Call detach_state_machine() first.'
         ]
-        WHEN r_key.written IS NULL THEN ARRAY[
-            'object_not_in_prerequisite_state',
-            format('%s has no primary key', attach_state_machine.table_name),
-            'The history names rows by it, and fire_event() finds them by it.', 'Add a primary key.'
-        ]
-        WHEN NOT r_table.fills_version THEN ARRAY[
+        WHEN r_table.has_other_version THEN ARRAY[
             'object_not_in_prerequisite_state',
             format(
                 'column "%s" of %s must be NOT NULL and have no default',
@@ -10178,73 +10277,21 @@ BEGIN
             USING ERRCODE = v_problem[1], DETAIL = v_problem[3], HINT = v_problem[4];
     END IF;
 
-    -- a function that a dropped table left behind is replaced, no other
-    EXECUTE format(
-        'CREATE %s FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
-        'SET search_path = pg_catalog, pg_temp AS %L',
-        CASE
-            WHEN EXISTS (
-                SELECT
-                FROM pg_proc AS p
-                WHERE p.oid = to_regproc(r_table.function_name)
-                    AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
-                    AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid)
-            ) THEN 'OR REPLACE'
-        END,
-        r_table.function_name,
-        format(
-            v_body,
-            CASE
-                WHEN attach_state_machine.version_column IS NOT NULL
-                    THEN format(v_fill, attach_state_machine.version_column, attach_state_machine.machine_name)
-            END,
-            attach_state_machine.machine_name,
-            CASE
-                WHEN attach_state_machine.version_column IS NULL THEN 'NULL'
-                ELSE format('coalesce(NEW.%1$I, OLD.%1$I)::int', attach_state_machine.version_column)
-            END,
-            r_key.written, attach_state_machine.state_column
-        )
-    );
-    EXECUTE format('REVOKE ALL ON FUNCTION %s() FROM public', r_table.function_name);
-    IF EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'lockstep') THEN
-        EXECUTE format('ALTER FUNCTION %s() DEPENDS ON EXTENSION lockstep', r_table.function_name);
-    END IF;
-
-    v_call := format(
-        'EXECUTE FUNCTION %s(%L)', r_table.function_name, json_build_object(
-            'machine_name', attach_state_machine.machine_name,
-            'state_column', attach_state_machine.state_column,
-            'version_column', attach_state_machine.version_column
-        )
-    );
-    EXECUTE format(
-        'CREATE TRIGGER lockstep_state_machine AFTER UPDATE ON %s FOR EACH ROW '
-        'WHEN (OLD.%2$I::text IS DISTINCT FROM NEW.%2$I::text%3$s) %4$s',
-        attach_state_machine.table_name, attach_state_machine.state_column,
-        CASE
-            WHEN attach_state_machine.version_column IS NOT NULL
-                THEN format(' OR OLD.%1$I IS DISTINCT FROM NEW.%1$I', attach_state_machine.version_column)
-        END,
-        v_call
-    );
-    EXECUTE format(
-        'CREATE TRIGGER lockstep_state_machine_ends AFTER INSERT OR DELETE ON %s FOR EACH ROW %s',
-        attach_state_machine.table_name, v_call
-    );
-    IF attach_state_machine.version_column IS NOT NULL THEN
-        EXECUTE format(
-            'CREATE TRIGGER lockstep_state_machine_version BEFORE INSERT ON %s FOR EACH ROW WHEN (NEW.%I IS NULL) %s',
-            attach_state_machine.table_name, attach_state_machine.version_column, v_call
-        );
-    END IF;
-    EXECUTE format('ALTER FUNCTION %s() OWNER TO %s', r_table.function_name, r_table.owner);
+    FOR r_statement IN
+        SELECT s.statement
+        FROM lockstep.state_machine_triggers(
+            attach_state_machine.table_name, attach_state_machine.state_column,
+            attach_state_machine.machine_name, attach_state_machine.version_column
+        ) AS s
+    LOOP
+        EXECUTE r_statement.statement;
+    END LOOP;
 
     IF attach_state_machine.check_existing THEN
         EXECUTE format(
-            v_stranger, r_key.existing, attach_state_machine.state_column, r_table.scanned,
-            attach_state_machine.machine_name,
-            coalesce(quote_ident(attach_state_machine.version_column), v_newest::text)
+            v_look, attach_state_machine.state_column,
+            coalesce('t.' || quote_ident(attach_state_machine.version_column), v_newest::text),
+            r_table.scanned, attach_state_machine.machine_name
         )
         INTO v_strangers;
     END IF;
@@ -10252,8 +10299,8 @@ BEGIN
         RAISE EXCEPTION '% has rows in states that state machine "%" does not know',
             attach_state_machine.table_name, attach_state_machine.machine_name
             USING ERRCODE = 'check_violation',
-                  DETAIL = format('%s.', v_strangers),
-                  HINT = 'Add the states, or pass check_existing => false to let such rows stay as they are.';
+                  DETAIL = format('The states, and how many rows are in each: %s.', v_strangers),
+                  HINT = 'Add the states, or pass check_existing => false to leave such rows as they are.';
     END IF;
 END
 $$;
@@ -10345,7 +10392,10 @@ BEGIN
         SELECT t.tgname, t.tgfoid
         FROM pg_trigger AS t
         WHERE t.tgrelid = detach_state_machine.table_name
-            AND t.tgname IN ('lockstep_state_machine', 'lockstep_state_machine_ends', 'lockstep_state_machine_version')
+            AND t.tgname IN (
+                'lockstep_state_machine', 'lockstep_state_machine_ends',
+                'lockstep_state_machine_version', 'lockstep_state_machine_move'
+            )
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', r_trigger.tgname, detach_state_machine.table_name);
         v_function := r_trigger.tgfoid;
@@ -10597,6 +10647,27 @@ $$;
 COMMENT ON FUNCTION lockstep.purge_state_history(interval, int) IS
     'Deletes the oldest moves of the history, up to max_count that are older than an interval.';
 
+-- sql/76_state_machine/record_move.sql
+
+-- Notes that an UPDATE changes the key of a row of a partitioned table.
+--
+-- If that takes the row to another partition, Postgres tells triggers of a deletion and of an
+-- insertion, and no more of the update. record_transition(), which the same statement calls
+-- after either, then knows them for one row, and takes the note away.
+CREATE FUNCTION lockstep.record_move(table_name regclass, previous_key jsonb, key jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO lockstep.state_move (table_name, previous_key, key)
+    VALUES (pg_partition_root(record_move.table_name)::text, record_move.previous_key, record_move.key);
+END
+$$;
+COMMENT ON FUNCTION lockstep.record_move(regclass, jsonb, jsonb) IS
+    'Notes that an UPDATE changes the key of a row of a partitioned table.';
+
 -- sql/76_state_machine/record_transition.sql
 
 -- Checks a change of a row against its state machine, records it, starts its workflow.
@@ -10609,8 +10680,7 @@ COMMENT ON FUNCTION lockstep.purge_state_history(interval, int) IS
 -- A transition is known by its states. If several events lead from one state to another,
 -- the setting lockstep.event, which fire_event() sets, tells which it was.
 --
--- Postgres moves a row to another partition by deleting and inserting it: a key that the
--- transaction deleted before it inserts it into a partition is a row that moved.
+-- A row that moved to another partition was deleted and inserted: see record_move().
 CREATE FUNCTION lockstep.record_transition(
     table_name regclass,
     operation text,
@@ -10635,18 +10705,28 @@ DECLARE
     v_id constant text := lockstep._generate_id();
     v_operation text := record_transition.operation;
     v_from_state text := record_transition.from_state;
+    v_previous_key jsonb;
     v_problem text[];
     r_transition record;
 BEGIN
-    IF v_operation = 'INSERT' AND v_root IS NOT NULL THEN
-        DELETE FROM lockstep.state_history AS h
-        WHERE h.key = record_transition.key
-            AND h.table_name = v_table
-            AND h.to_state IS NULL
-            AND h.transaction_id = pg_current_xact_id()
-        RETURNING 'UPDATE', h.from_state
-        INTO v_operation, v_from_state;
-        v_operation := coalesce(v_operation, record_transition.operation);
+    IF v_root IS NOT NULL AND v_operation <> 'DELETE' THEN
+        DELETE FROM lockstep.state_move AS m
+        WHERE m.key = record_transition.key
+            AND m.table_name = v_table
+            AND m.transaction_id = pg_current_xact_id()
+        RETURNING m.previous_key
+        INTO v_previous_key;
+
+        IF v_operation = 'INSERT' AND FOUND THEN
+            DELETE FROM lockstep.state_history AS h
+            WHERE h.key = v_previous_key
+                AND h.table_name = v_table
+                AND h.to_state IS NULL
+                AND h.transaction_id = pg_current_xact_id()
+            RETURNING h.from_state
+            INTO v_from_state;
+            v_operation := 'UPDATE';
+        END IF;
     END IF;
 
     IF v_operation = 'DELETE' THEN
@@ -10810,6 +10890,171 @@ $$;
 COMMENT ON FUNCTION lockstep.state_machine_diagram(text, int) IS
     'Draws a state machine as a Mermaid state diagram.';
 
+-- sql/76_state_machine/state_machine_triggers.sql
+
+-- Writes the statements by which attach_state_machine() attaches a state machine to a table.
+--
+-- A trigger function, <table>_state_machine, beside the table, and the row-level triggers
+-- that call it. Rows, because only such triggers see the writes to partitions, those of the
+-- future too, and a row's old and new state together; they are not called for updates that
+-- leave the state alone. The function belongs to the owner of the table and runs with that
+-- role's rights: what the owner's types and casts execute must not run with those of
+-- Lockstep's owner. The triggers' argument is what the catalog knows about the machine.
+--
+-- The key that is recorded leaves the state out, should it be part of the primary key.
+CREATE FUNCTION lockstep.state_machine_triggers(
+    table_name regclass,
+    state_column name,
+    machine_name text,
+    version_column name DEFAULT NULL
+)
+RETURNS TABLE (statement text)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_body constant text := $body$
+-- Written by lockstep.attach_state_machine(); lockstep.detach_state_machine() drops it.
+BEGIN
+%1$s%2$s    PERFORM lockstep.record_transition(
+        TG_RELID, TG_OP, %3$L, %4$s,
+        jsonb_build_object(%5$s),
+        OLD.%6$I::text, NEW.%6$I::text
+    );
+    RETURN NULL;
+END
+$body$;
+    v_fill constant text := $fill$    IF TG_WHEN = 'BEFORE' AND TG_OP = 'INSERT' THEN
+        NEW.%1$I := lockstep.newest_version(%2$L);
+        RETURN NEW;
+    END IF;
+
+$fill$;
+    v_move constant text := $move$    IF TG_WHEN = 'BEFORE' AND TG_OP = 'UPDATE' THEN
+        PERFORM lockstep.record_move(TG_RELID, jsonb_build_object(%1$s), jsonb_build_object(%2$s));
+        RETURN NEW;
+    END IF;
+
+$move$;
+    v_argument constant text := json_build_object(
+        'machine_name', state_machine_triggers.machine_name,
+        'state_column', state_machine_triggers.state_column,
+        'version_column', state_machine_triggers.version_column
+    )::text;
+    r_table record;
+    r_key record;
+BEGIN
+    SELECT
+        c.relowner::regrole AS owner, c.relkind = 'p' AS is_partitioned,
+        format('%I.%I', n.nspname, (c.relname || '_state_machine')::name) AS function_name
+    INTO STRICT r_table
+    FROM pg_class AS c
+    INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = state_machine_triggers.table_name;
+
+    SELECT
+        string_agg(format('%1$L, OLD.%1$I', k.name), ', ' ORDER BY k.place) FILTER (WHERE k.is_recorded) AS old,
+        string_agg(format('%1$L, NEW.%1$I', k.name), ', ' ORDER BY k.place) FILTER (WHERE k.is_recorded) AS new,
+        string_agg(format('%1$L, coalesce(NEW.%1$I, OLD.%1$I)', k.name), ', ' ORDER BY k.place)
+        FILTER (WHERE k.is_recorded) AS either,
+        string_agg(
+            format('OLD.%1$I::text IS DISTINCT FROM NEW.%1$I::text', k.name), ' OR ' ORDER BY k.place
+        ) AS is_changed
+    INTO STRICT r_key
+    FROM (
+        SELECT a.attname AS name, u.place, a.attname <> state_machine_triggers.state_column AS is_recorded
+        FROM pg_index AS i
+        CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS u (attnum, place)
+        INNER JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = u.attnum
+        WHERE i.indrelid = state_machine_triggers.table_name
+            AND i.indisprimary
+            AND u.place <= i.indnkeyatts
+    ) AS k;
+    IF r_key.new IS NULL THEN
+        RAISE EXCEPTION '% has no primary key', state_machine_triggers.table_name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'The history names rows by it, and fire_event() finds them by it.',
+                  HINT = 'Add a primary key.';
+    END IF;
+
+    -- a function that a dropped table left behind is replaced, no other
+    statement := format(
+        'CREATE %sFUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+        'SET search_path = pg_catalog, pg_temp AS %L',
+        CASE
+            WHEN EXISTS (
+                SELECT
+                FROM pg_proc AS p
+                WHERE p.oid = to_regprocedure(r_table.function_name || '()')
+                    AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
+                    AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid)
+            ) THEN 'OR REPLACE '
+        END,
+        r_table.function_name,
+        format(
+            v_body,
+            CASE
+                WHEN state_machine_triggers.version_column IS NOT NULL
+                    THEN format(v_fill, state_machine_triggers.version_column, state_machine_triggers.machine_name)
+            END,
+            CASE WHEN r_table.is_partitioned THEN format(v_move, r_key.old, r_key.new) END,
+            state_machine_triggers.machine_name,
+            CASE
+                WHEN state_machine_triggers.version_column IS NULL THEN 'NULL'
+                ELSE format('coalesce(NEW.%1$I, OLD.%1$I)::int', state_machine_triggers.version_column)
+            END,
+            r_key.either, state_machine_triggers.state_column
+        )
+    );
+    RETURN NEXT;
+
+    FOR statement IN
+        SELECT format(
+            'CREATE TRIGGER lockstep_state_machine%s ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION %s(%L)',
+            t.kind, state_machine_triggers.table_name, t.condition, r_table.function_name, v_argument
+        )
+        FROM (
+            VALUES
+                (
+                    ' AFTER UPDATE', true, concat_ws(
+                        ' OR ',
+                        format('OLD.%1$I::text IS DISTINCT FROM NEW.%1$I::text', state_machine_triggers.state_column),
+                        CASE
+                            WHEN state_machine_triggers.version_column IS NOT NULL
+                                THEN format('OLD.%1$I IS DISTINCT FROM NEW.%1$I', state_machine_triggers.version_column)
+                        END,
+                        CASE WHEN r_table.is_partitioned THEN r_key.is_changed END
+                    )
+                ),
+                ('_ends AFTER INSERT OR DELETE', true, 'true'),
+                (
+                    '_version BEFORE INSERT', state_machine_triggers.version_column IS NOT NULL,
+                    'NEW.' || quote_ident(state_machine_triggers.version_column) || ' IS NULL'
+                ),
+                ('_move BEFORE UPDATE', r_table.is_partitioned, r_key.is_changed)
+        ) AS t (kind, is_needed, condition)
+        WHERE t.is_needed
+    LOOP
+        RETURN NEXT;
+    END LOOP;
+
+    FOREACH statement IN ARRAY ARRAY[
+        format('REVOKE ALL ON FUNCTION %s() FROM public', r_table.function_name),
+        format('ALTER FUNCTION %s() OWNER TO %s', r_table.function_name, r_table.owner)
+    ]
+    LOOP
+        RETURN NEXT;
+    END LOOP;
+    IF EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'lockstep') THEN
+        statement := format('ALTER FUNCTION %s() DEPENDS ON EXTENSION lockstep', r_table.function_name);
+        RETURN NEXT;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep.state_machine_triggers(regclass, name, text, name) IS
+    'Writes the statements by which attach_state_machine() attaches a state machine to a table.';
+
 -- sql/80_admin/10_version.sql
 
 -- Tells the version of Lockstep in this database, also without the extension.
@@ -10887,6 +11132,7 @@ BEGIN ATOMIC
             ('client', 'list_transitions'),
             ('client', 'newest_version'),
             ('client', 'version'),
+            ('worker', 'declare_queue'),
             ('worker', 'register_executor'),
             ('worker', 'unregister_executor'),
             ('worker', 'heartbeat'),
@@ -10939,6 +11185,8 @@ BEGIN ATOMIC
             ('admin', 'add_transition'),
             ('admin', 'attach_state_machine'),
             ('admin', 'detach_state_machine'),
+            ('admin', 'state_machine_triggers'),
+            ('admin', 'record_move'),
             ('admin', 'record_transition'),
             ('admin', 'state_machine_diagram'),
             ('admin', 'purge_state_history'),
@@ -11034,4 +11282,5 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.executor', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.state_machine', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.state_transition', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.state_history', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.state_move', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.schedule', '');

@@ -14,12 +14,19 @@ DECLARE
     v_job_id bigint;
 BEGIN
     IF NOT p_schedule.is_paused AND p_schedule.engine IS DISTINCT FROM 'workers' AND v_refusal IS NULL THEN
-        EXECUTE format('SELECT %I.schedule($1, $2, $3)', 'cron')
+        -- a job that is as it should be is left alone: each change makes pg_cron read them all
+        EXECUTE format(
+            'SELECT coalesce('
+            '(SELECT j.jobid FROM %1$I.job AS j WHERE j.jobid = $4 AND (j.schedule, j.command) = ($2, $3)), '
+            '%1$I.schedule($1, $2, $3))',
+            'cron'
+        )
             INTO v_job_id
             USING
                 CASE WHEN octet_length(v_job_name) < 64 THEN v_job_name ELSE 'lockstep: ' || md5(v_job_name) END,
                 btrim(p_schedule.cron, E' \t'),
-                format('SELECT lockstep._start_tick_of_job(%L)', p_schedule.schedule_name);
+                format('SELECT lockstep._start_tick_of_job(%L)', p_schedule.schedule_name),
+                p_schedule.cron_job_id;
     END IF;
 
     IF p_schedule.cron_job_id IS DISTINCT FROM v_job_id THEN

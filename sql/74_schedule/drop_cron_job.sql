@@ -1,6 +1,7 @@
 -- Removes a job of pg_cron, if there is one and pg_cron still has it.
 --
--- One that cannot be removed any more does no harm: it finds nothing to start.
+-- One that cannot be removed any more does no harm: it finds nothing to start. After a
+-- restore without pg_cron's tables the id may be that of a job of somebody else.
 CREATE OR REPLACE FUNCTION lockstep._drop_cron_job(p_job_id bigint)
 RETURNS void
 LANGUAGE plpgsql
@@ -13,9 +14,9 @@ BEGIN
         RETURN;
     END IF;
 
-    EXECUTE format('SELECT EXISTS (SELECT FROM %I.job AS j WHERE j.jobid = $1)', 'cron')
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I.job AS j WHERE j.jobid = $1 AND j.command LIKE $2)', 'cron')
         INTO v_is_there
-        USING p_job_id;
+        USING p_job_id, 'SELECT lockstep.%';
 
     IF v_is_there THEN
         EXECUTE format('SELECT %I.unschedule($1)', 'cron') USING p_job_id;

@@ -40,29 +40,27 @@ DECLARE
     v_new lockstep.schedule;
     v_old lockstep.schedule;
 BEGIN
-    v_new.schedule_name := schedule_workflow.schedule_name;
-    v_new.cron := schedule_workflow.cron;
-    v_new.time_zone := schedule_workflow.time_zone;
-    v_new.workflow_name := schedule_workflow.workflow_name;
-    v_new.queue_name := schedule_workflow.queue_name;
-    v_new.named_args := schedule_workflow.named_args;
-    v_new.time_arg := schedule_workflow.time_arg;
-    v_new.on_missed := schedule_workflow.on_missed;
-    v_new.engine := schedule_workflow.engine;
-    v_new.is_paused := false;
-    v_new.priority := schedule_workflow.priority;
-    v_new.deduplication_id := schedule_workflow.deduplication_id;
-    v_new.queue_partition_key := schedule_workflow.queue_partition_key;
-    v_new.timeout := schedule_workflow.timeout;
-    v_new.max_attempts := schedule_workflow.max_attempts;
-    v_new.app_version := schedule_workflow.app_version;
-    v_new.headers := schedule_workflow.headers;
-    v_new.retries := schedule_workflow.retries;
-    v_new.revision := 1;
-    v_new.handled_until := v_now;
-    v_new.next_tick_at := '-infinity';
-    v_new.created_at := v_now;
-    v_new.created_by := lockstep._caller();
+    v_new := jsonb_populate_record(NULL::lockstep.schedule, jsonb_build_object(
+        'schedule_name', schedule_workflow.schedule_name,
+        'cron', schedule_workflow.cron,
+        'time_zone', schedule_workflow.time_zone,
+        'workflow_name', schedule_workflow.workflow_name,
+        'queue_name', schedule_workflow.queue_name,
+        'named_args', schedule_workflow.named_args,
+        'time_arg', schedule_workflow.time_arg,
+        'on_missed', schedule_workflow.on_missed,
+        'engine', schedule_workflow.engine,
+        'priority', schedule_workflow.priority,
+        'deduplication_id', schedule_workflow.deduplication_id,
+        'queue_partition_key', schedule_workflow.queue_partition_key,
+        'timeout', schedule_workflow.timeout,
+        'max_attempts', schedule_workflow.max_attempts,
+        'app_version', schedule_workflow.app_version,
+        'headers', schedule_workflow.headers,
+        'retries', schedule_workflow.retries,
+        'is_paused', false, 'revision', 1, 'handled_until', v_now, 'next_tick_at', '-infinity',
+        'created_at', v_now, 'created_by', lockstep._caller()
+    ));
 
     v_problem := lockstep._schedule_problem(v_new);
     IF v_problem IS NOT NULL THEN

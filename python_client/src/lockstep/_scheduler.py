@@ -33,6 +33,9 @@ GRACE = timedelta(seconds=30)
 _LARGEST_BATCH = 100
 """Ticks of a schedule that are started in one transaction."""
 
+_PAUSE_WHEN_HELD = 0.2
+"""Seconds between looks at a schedule that somebody holds; others may be as late by it."""
+
 _LONGEST_SLEEP = 3600.0
 
 _DUE = "SELECT * FROM lockstep.due_schedules()"
@@ -112,15 +115,16 @@ class Scheduler:
         attempt = 0
         while True:
             try:
-                if time.monotonic() >= self._look_at:
-                    attempt = 0 if await self._look() else attempt + 1
+                if time.monotonic() >= self._look_at and not await self._look():
+                    await asyncio.sleep(_PAUSE_WHEN_HELD)
+                attempt = 0
             except psycopg.Error as error:
                 self._worker.log_trouble(error)
                 self.expect(time.monotonic())
+                await asyncio.sleep(pause_after(attempt))
                 attempt += 1
-            pause = 0.0 if attempt == 0 else pause_after(attempt - 1)
-            timeout = max(self._look_at - time.monotonic(), pause)
-            alarm = self._worker.loop.call_later(min(timeout, _LONGEST_SLEEP), self._wakeup.set)
+            timeout = min(self._look_at - time.monotonic(), _LONGEST_SLEEP)
+            alarm = self._worker.loop.call_later(max(timeout, 0.0), self._wakeup.set)
             try:
                 await self._wakeup.wait()
             finally:

@@ -161,7 +161,8 @@ async def test_idle_worker_starts_ticks_within_50_ms_of_their_moment(
     lateness = [
         delay
         for (delay,) in database.rows(
-            "SELECT extract(epoch FROM w.started_at - (w.headers->>'scheduled_at')::timestamptz)::float"
+            "SELECT extract(epoch FROM w.started_at"
+            " - (w.headers->>'scheduled_at')::timestamptz)::float"
             " FROM lockstep.workflow_status AS w WHERE w.started_at IS NOT NULL"
             " ORDER BY w.workflow_id"
         )
@@ -226,15 +227,49 @@ async def test_schedule_that_somebody_holds_stops_no_other(
     app = make_app()
     await client.schedule_workflow("held", "* * * * * *", "greet")
     await client.schedule_workflow("free", "* * * * * *", "greet")
-    async with run_worker(app):
+    async with run_worker(app) as worker:
+        looks = 0
+
+        async def count_looks(query: str, *params: Any) -> Any:
+            nonlocal looks
+            looks += "due_schedules" in query
+            return await lockstep._session.Session.call(worker.session, query, *params)
+
         with connection.transaction():
             connection.execute(
                 "SELECT FROM lockstep.schedule WHERE schedule_name = 'held' FOR UPDATE"
             )
             held = len(started(database, "held"))
+            await until(lambda: worker.executor_id, "the start")
+            worker.session.call = count_looks  # type: ignore[method-assign]
             await until(lambda: len(started(database, "free")) >= 3, "three ticks", 10)
             assert len(started(database, "held")) == held
+            assert looks <= 40, "it is looked at now and then"
         await until(lambda: len(started(database, "held")) >= 3, "its ticks, late", 10)
+
+
+async def test_worker_needs_no_more_than_its_capability(
+    database: Database, client: lockstep.AsyncClient
+) -> None:
+    app = make_app()
+    app.scheduled("* * * * * *", name="clock")(app.workflows["tell_time"])
+    database.rows("CREATE ROLE plain_worker LOGIN")
+    database.rows("SELECT lockstep.grant_usage('plain_worker', 'worker')")
+    dsn = f"{database.dsn} user=plain_worker"
+    worker = lockstep.Worker(app, dsn=dsn)
+    running = asyncio.create_task(worker.run())
+    try:
+        await until(lambda: started(database, "clock"), "a tick", 5)
+        async with lockstep.AsyncClient(dsn) as plain:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await plain.pause_schedule("clock")
+    finally:
+        worker.stop()
+        await running
+        database.rows("DROP OWNED BY plain_worker")
+        database.rows("DROP ROLE plain_worker")
+    (info,) = await client.list_schedules()
+    assert info.created_by == "plain_worker"
 
 
 async def test_purged_tick_does_not_start_again(
@@ -289,7 +324,8 @@ async def test_long_gap_of_missed_ticks_takes_small_transactions(
         await until(lambda: len(started(database, "minutely")) >= 750, "all missed ticks")
     assert (
         database.value(
-            "SELECT max(c) FROM (SELECT count(*) AS c FROM lockstep.workflow_status GROUP BY xmin::text) AS x"
+            "SELECT max(c) FROM (SELECT count(*) AS c FROM lockstep.workflow_status"
+            " GROUP BY xmin::text) AS x"
         )
         <= 200
     ), "start and finish are batches"

@@ -112,6 +112,26 @@ def test_schedule_has_a_job_for_as_long_as_it_ticks(
     assert jobs(cron_database) == []
 
 
+def test_job_that_is_as_it_should_be_is_left_alone(
+    cron_database: Database, client: lockstep.Client
+) -> None:
+    client.schedule_workflow("nightly", "@daily", "w")
+    before = cron_database.rows("SELECT xmin::text, j.* FROM cron.job AS j")
+    client.schedule_workflow("nightly", "@daily", "w")
+    assert cron_database.rows("SELECT xmin::text, j.* FROM cron.job AS j") == before
+
+
+def test_job_of_somebody_else_is_never_removed(
+    cron_database: Database, client: lockstep.Client
+) -> None:
+    client.schedule_workflow("nightly", "@daily", "w", engine="workers")
+    job_id = cron_database.value("SELECT cron.schedule('vacuum', '@daily', 'VACUUM')")
+    cron_database.rows("UPDATE lockstep.schedule SET cron_job_id = %s", job_id)
+    client.unschedule_workflow("nightly")
+    assert jobs(cron_database) == [("vacuum", "@daily", True)]
+    cron_database.rows("SELECT cron.unschedule(%s)", job_id)
+
+
 def test_rolled_back_schedule_leaves_no_job(
     cron_database: Database, client: lockstep.Client
 ) -> None:

@@ -13,8 +13,8 @@ from cronsim import CronSim
 from hypothesis import given
 from hypothesis import strategies as st
 from lockstep._cron import Cron
-from lockstep._scheduler import GRACE, DueSchedule
 from lockstep._schedule_calls import declaration
+from lockstep._scheduler import GRACE, DueSchedule
 
 UTC = timezone.utc
 DAY = timedelta(days=1)
