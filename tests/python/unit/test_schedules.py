@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import lockstep
 import pytest
 from cronsim import CronSim
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lockstep._cron import Cron
 from lockstep._schedule_calls import declaration
@@ -141,6 +141,7 @@ def started(
             now = max(change["next_tick_at"], now + step)
 
 
+@settings(deadline=None)
 @given(fields, hours, transitions, st.sampled_from(["skip", "latest", "all"]))
 def test_workers_start_each_tick_of_the_library_once(
     minutes: str, hour: str, transition: tuple[str, datetime], on_missed: str
@@ -155,6 +156,22 @@ def test_workers_start_each_tick_of_the_library_once(
         )
     ]
     assert list(started(expression, zone, start, timedelta(0), on_missed)) == library
+
+
+@settings(deadline=None)
+@given(fields, hours, transitions, st.integers(0, 3 * 86400))
+def test_ticks_come_after_the_moment_and_in_order(
+    minutes: str, hour: str, transition: tuple[str, datetime], seconds: int
+) -> None:
+    zone, start = transition
+    moment = start + timedelta(seconds=seconds)
+    ticks = list(islice(Cron(f"{minutes} {hour} * * *", zone).ticks_after(moment), 5))
+    assert all(earlier < later for earlier, later in pairwise([moment, *ticks]))
+
+
+def test_tick_that_has_passed_in_the_hour_that_comes_twice_does_not_come_again() -> None:
+    moment = at("2026-10-25 01:10")  # 02:10 for the second time
+    assert next(Cron("30 2 * * *", "Europe/Berlin").ticks_after(moment)) == at("2026-10-26 01:30")
 
 
 # missed ticks
