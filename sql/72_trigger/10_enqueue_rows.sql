@@ -86,9 +86,10 @@ BEGIN
         FROM unnest((v_settings ->> 'primary_key')::text[]) AS c (name);
     END IF;
 
-    -- an expression may end with a comment
+    -- an expression may end with a comment; the first line is for who reads an error
     v_statement := format(
-        E'SELECT\n%s,\n%s,\n%s,\n%s\nFROM %s%s',
+        E'-- workflow %s\nSELECT %s, %s, %s, %s\nFROM %s%s',
+        v_settings -> 'workflow_name',
         E'array_agg((\n' || v_named_args || E'\n)::jsonb)',
         coalesce(E'array_agg((\n' || v_workflow_id || E'\n)::text)', 'NULL::text[]'),
         coalesce(E'array_agg((\n' || v_deduplication_id || E'\n)::text)', 'NULL::text[]'),

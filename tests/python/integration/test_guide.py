@@ -75,9 +75,14 @@ class Psql:
         assert not first.strip(), f"begins before a prompt: {first}"
         for turn in turns:
             lines = turn.splitlines(keepends=True)
-            end = next(n for n, line in enumerate(lines) if line.rstrip().endswith(";")) + 1
+            end = next(n for n in range(1, len(lines) + 1) if self._is_whole(lines[:n]))
             statement = "".join(line.removeprefix("shop-> ") for line in lines[:end])
             self._play(statement, "".join(lines[end:]).rstrip())
+
+    @staticmethod
+    def _is_whole(lines: list[str]) -> bool:
+        text = "".join(lines).rstrip()
+        return text.startswith("\\") or (text.endswith(";") and text.count("$$") % 2 == 0)
 
     def _play(self, statement: str, wanted: str) -> None:
         is_query = re.match(r"(?s)SELECT (?!lockstep\.).*\bFROM\b", statement) is not None
@@ -104,7 +109,10 @@ class Psql:
 
 @contextlib.contextmanager
 def working(names: dict[str, Any]) -> Iterator[None]:
-    """Run the worker of a file: its own ``worker``, or one with the defaults."""
+    """Run the worker of a file, if there is one: its own ``worker``, or one with the defaults."""
+    if "app" not in names:
+        yield
+        return
     worker = names.get("worker") or lockstep.Worker(names["app"])
     thread = threading.Thread(target=lambda: asyncio.run(worker.run()))
     thread.start()

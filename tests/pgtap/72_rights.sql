@@ -1,0 +1,141 @@
+-- With whose rights an attached workflow is enqueued, and who may attach one.
+BEGIN;
+SET LOCAL client_min_messages = error;
+SELECT no_plan();
+
+CREATE ROLE lockstep_test_owner;
+CREATE ROLE lockstep_test_app;
+CREATE ROLE lockstep_test_stranger;
+CREATE SCHEMA shop AUTHORIZATION lockstep_test_owner;
+GRANT USAGE ON SCHEMA shop TO lockstep_test_app, lockstep_test_stranger;
+
+-- What a statement fails with when a role runs it, as code and message; NULL if it succeeds.
+CREATE FUNCTION pg_temp.failure_as(p_role name, p_statement text)
+RETURNS text
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_code text;
+    v_message text;
+BEGIN
+    EXECUTE format('SET LOCAL ROLE %I', p_role);
+    EXECUTE p_statement;
+    RESET ROLE;
+    RETURN NULL;
+EXCEPTION
+    WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS v_code = RETURNED_SQLSTATE, v_message = MESSAGE_TEXT;
+        RETURN v_code || ': ' || v_message;
+END
+$$;
+
+SET LOCAL ROLE lockstep_test_owner;
+CREATE TABLE shop.orders (id int PRIMARY KEY, note text);
+CREATE TABLE shop.secrets (word text);
+INSERT INTO shop.secrets VALUES ('open sesame');
+GRANT INSERT ON shop.orders TO lockstep_test_app;
+RESET ROLE;
+
+-- who may attach
+
+SELECT is(
+    pg_temp.failure_as('lockstep_test_owner', $$SELECT lockstep.attach_workflow('shop.orders', 'fulfil', 'q')$$),
+    '42501: permission denied for schema lockstep',
+    'attaching takes the capability client'
+);
+SELECT lockstep.grant_usage('lockstep_test_owner', 'client');
+SELECT lockstep.grant_usage('lockstep_test_stranger', 'client');
+SELECT is(
+    pg_temp.failure_as('lockstep_test_stranger', $$SELECT lockstep.attach_workflow('shop.orders', 'fulfil', 'q')$$),
+    '42501: permission denied for table orders',
+    'attaching takes the table''s owner, or the privilege TRIGGER'
+);
+SELECT is(
+    pg_temp.failure_as(
+        'lockstep_test_owner',
+        $$
+        SELECT lockstep.attach_workflow(
+            'shop.orders', 'fulfil', 'q',
+            named_args => 'jsonb_build_object(''id'', new.id, ''by'', current_user)'
+        )
+        $$
+    ),
+    NULL::text, 'the owner of a table attaches with the capability client'
+);
+SELECT is(
+    pg_temp.failure_as(
+        'lockstep_test_stranger', $$SELECT lockstep.attach_workflow('shop.orders', 'fulfil', 'other')$$
+    ),
+    '42501: permission denied for table orders', 'a stranger does not replace the settings'
+);
+SELECT is(
+    pg_temp.failure_as('lockstep_test_stranger', $$SELECT lockstep.detach_workflow('shop.orders', 'fulfil')$$),
+    '42501: must be owner of relation orders', 'a stranger does not detach'
+);
+GRANT TRIGGER ON shop.orders TO lockstep_test_stranger;
+SELECT is(
+    pg_temp.failure_as('lockstep_test_stranger', $$SELECT lockstep.attach_workflow('shop.orders', 'watch', 'q')$$),
+    NULL::text, 'the privilege TRIGGER is enough to attach'
+);
+SELECT is(
+    pg_temp.failure_as('lockstep_test_owner', $$SELECT lockstep.detach_workflow('shop.orders', 'watch')$$),
+    NULL::text, 'the owner detaches what another role attached'
+);
+
+-- who writes rows
+
+SELECT is(
+    pg_temp.failure_as('lockstep_test_app', $$INSERT INTO shop.orders VALUES (1)$$),
+    '42501: permission denied for schema lockstep',
+    'a role that writes rows needs the capability client'
+);
+SELECT lockstep.grant_usage('lockstep_test_app', 'client');
+SELECT is(
+    pg_temp.failure_as('lockstep_test_app', $$INSERT INTO shop.orders VALUES (1)$$),
+    NULL::text, 'with it the right to write is enough: nothing is read from the table'
+);
+SELECT results_eq(
+    $$SELECT w.enqueued_by, w.inputs -> 'namedArgs' FROM lockstep.workflow_status AS w$$,
+    $$VALUES ('lockstep_test_app', '{"id": 1, "by": "lockstep_test_app"}'::jsonb)$$,
+    'expressions run as the role that writes the rows'
+);
+
+-- expressions have the rights of that role, and of nobody else
+
+SET LOCAL ROLE lockstep_test_owner;
+SELECT lockstep.attach_workflow(
+    'shop.orders', 'fulfil', 'q', named_args => '(SELECT to_jsonb(s) FROM shop.secrets AS s)'
+);
+RESET ROLE;
+SELECT is(
+    pg_temp.failure_as('lockstep_test_app', $$INSERT INTO shop.orders VALUES (2)$$),
+    '42501: permission denied for table secrets',
+    'an expression reads nothing that the role that writes the rows may not read'
+);
+SELECT is(
+    pg_temp.failure_as(
+        'lockstep_test_owner',
+        $$
+        SELECT lockstep.attach_workflow(
+            'shop.orders', 'fulfil', 'q', condition => 'EXISTS (SELECT FROM lockstep.workflow_status)'
+        )
+        $$
+    ),
+    '22023: condition cannot be evaluated',
+    'nor does one read the tables of the extension because it is parsed by a function of it'
+);
+SELECT is(
+    (
+        SELECT bool_or(p.prosecdef)
+        FROM pg_proc AS p
+        WHERE p.pronamespace = 'lockstep'::regnamespace
+            AND p.proname IN (
+                'attach_workflow', 'detach_workflow', 'enqueue_rows', '_attachment_problem', '_place_triggers'
+            )
+    ),
+    false,
+    'no function that handles expressions runs with the rights of the extension''s owner'
+);
+
+SELECT * FROM finish();
+ROLLBACK;
