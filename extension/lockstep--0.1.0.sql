@@ -3320,6 +3320,54 @@ END;
 COMMENT ON FUNCTION lockstep._step_status(lockstep.operation_outputs) IS
     'Names the state of a recorded step.';
 
+-- sql/30_internal/take_move.sql
+
+-- Takes the note that a row may be on its way to another partition, if there is one.
+--
+-- If the row was inserted, it is: with the note goes the deletion, the latest, that was
+-- recorded when it left. The plan is pinned: both tables may have been empty when it was made,
+-- and hold thousands of such rows.
+CREATE FUNCTION lockstep._take_move(
+    p_table_name text,
+    p_key jsonb,
+    p_is_inserted boolean,
+    OUT has_moved boolean,
+    OUT from_state text
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_previous_key jsonb;
+BEGIN
+    DELETE FROM lockstep.state_move AS m
+    WHERE m.key = p_key
+        AND m.table_name = p_table_name
+        AND m.transaction_id = pg_current_xact_id()
+    RETURNING m.previous_key
+    INTO v_previous_key;
+
+    has_moved := p_is_inserted AND FOUND;
+    IF has_moved THEN
+        DELETE FROM lockstep.state_history AS h
+        WHERE h.transition_id = (
+            SELECT max(d.transition_id)
+            FROM lockstep.state_history AS d
+            WHERE d.key = v_previous_key
+                AND d.table_name = p_table_name
+                AND d.to_state IS NULL
+                AND d.transaction_id = pg_current_xact_id()
+        )
+        RETURNING h.from_state
+        INTO from_state;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._take_move(text, jsonb, boolean) IS
+    'Takes the note that a row may be on its way to another partition, if there is one.';
+
 -- sql/30_internal/wake_waiters.sql
 
 -- Wakes who waits for workflows: for anything of them, or for what is named.
@@ -10101,7 +10149,7 @@ COMMENT ON FUNCTION lockstep.pulse(text, boolean, boolean) IS
 
 -- sql/76_state_machine/add_transition.sql
 
--- Adds a transition to the newest version of a state machine.
+-- Adds a transition to the newest version of a state machine, and returns that version.
 --
 -- A row in from_state moves to to_state when the event happens to it; without from_state,
 -- rows may be inserted in to_state. workflow_name is the workflow that each such move
@@ -10114,7 +10162,7 @@ CREATE FUNCTION lockstep.add_transition(
     workflow_name text DEFAULT NULL,
     queue_name text DEFAULT 'default'
 )
-RETURNS void
+RETURNS int
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -10160,7 +10208,7 @@ BEGIN
     ON CONFLICT DO NOTHING;
 
     IF FOUND THEN
-        RETURN;
+        RETURN v_version;
     END IF;
 
     SELECT t.event, t.to_state
@@ -10187,7 +10235,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION lockstep.add_transition(text, text, text, text, text, text) IS
-    'Adds a transition to the newest version of a state machine.';
+    'Adds a transition to the newest version of a state machine, and returns that version.';
 
 -- sql/76_state_machine/attach_state_machine.sql
 
@@ -10706,27 +10754,18 @@ DECLARE
     v_id constant text := lockstep._generate_id();
     v_operation text := record_transition.operation;
     v_from_state text := record_transition.from_state;
-    v_previous_key jsonb;
     v_problem text[];
+    r_move record;
     r_transition record;
 BEGIN
     IF v_root IS NOT NULL AND v_operation <> 'DELETE' THEN
-        DELETE FROM lockstep.state_move AS m
-        WHERE m.key = record_transition.key
-            AND m.table_name = v_table
-            AND m.transaction_id = pg_current_xact_id()
-        RETURNING m.previous_key
-        INTO v_previous_key;
+        SELECT m.has_moved, m.from_state
+        INTO STRICT r_move
+        FROM lockstep._take_move(v_table, record_transition.key, v_operation = 'INSERT') AS m;
 
-        IF v_operation = 'INSERT' AND FOUND THEN
-            DELETE FROM lockstep.state_history AS h
-            WHERE h.key = v_previous_key
-                AND h.table_name = v_table
-                AND h.to_state IS NULL
-                AND h.transaction_id = pg_current_xact_id()
-            RETURNING h.from_state
-            INTO v_from_state;
+        IF r_move.has_moved THEN
             v_operation := 'UPDATE';
+            v_from_state := r_move.from_state;
         END IF;
     END IF;
 

@@ -1,4 +1,4 @@
--- Adds a transition to the newest version of a state machine.
+-- Adds a transition to the newest version of a state machine, and returns that version.
 --
 -- A row in from_state moves to to_state when the event happens to it; without from_state,
 -- rows may be inserted in to_state. workflow_name is the workflow that each such move
@@ -11,7 +11,7 @@ CREATE OR REPLACE FUNCTION lockstep.add_transition(
     workflow_name text DEFAULT NULL,
     queue_name text DEFAULT 'default'
 )
-RETURNS void
+RETURNS int
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -57,7 +57,7 @@ BEGIN
     ON CONFLICT DO NOTHING;
 
     IF FOUND THEN
-        RETURN;
+        RETURN v_version;
     END IF;
 
     SELECT t.event, t.to_state
@@ -84,4 +84,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION lockstep.add_transition(text, text, text, text, text, text) IS
-    'Adds a transition to the newest version of a state machine.';
+    'Adds a transition to the newest version of a state machine, and returns that version.';

@@ -33,27 +33,18 @@ DECLARE
     v_id constant text := lockstep._generate_id();
     v_operation text := record_transition.operation;
     v_from_state text := record_transition.from_state;
-    v_previous_key jsonb;
     v_problem text[];
+    r_move record;
     r_transition record;
 BEGIN
     IF v_root IS NOT NULL AND v_operation <> 'DELETE' THEN
-        DELETE FROM lockstep.state_move AS m
-        WHERE m.key = record_transition.key
-            AND m.table_name = v_table
-            AND m.transaction_id = pg_current_xact_id()
-        RETURNING m.previous_key
-        INTO v_previous_key;
+        SELECT m.has_moved, m.from_state
+        INTO STRICT r_move
+        FROM lockstep._take_move(v_table, record_transition.key, v_operation = 'INSERT') AS m;
 
-        IF v_operation = 'INSERT' AND FOUND THEN
-            DELETE FROM lockstep.state_history AS h
-            WHERE h.key = v_previous_key
-                AND h.table_name = v_table
-                AND h.to_state IS NULL
-                AND h.transaction_id = pg_current_xact_id()
-            RETURNING h.from_state
-            INTO v_from_state;
+        IF r_move.has_moved THEN
             v_operation := 'UPDATE';
+            v_from_state := r_move.from_state;
         END IF;
     END IF;
 

@@ -259,6 +259,14 @@ SELECT is(
     ],
     'a row that is deleted and inserted again is another row'
 );
+DELETE FROM parcels WHERE id = 31;
+INSERT INTO parcels VALUES (31, 'south');
+UPDATE parcels SET area = 'north' WHERE id = 31;
+SELECT is(
+    pg_temp.moves('public.parcels'),
+    ARRAY['{"id": 31, "area": "south"} paid - -', '{"id": 31, "area": "south"} - place new'],
+    'also if that row then moves to another partition'
+);
 SELECT is_empty('SELECT FROM lockstep.state_move', 'no note of a move is left');
 
 -- a table that is partitioned by its state, so that each move is one to another partition

@@ -7,7 +7,7 @@ SELECT no_plan();
 -- definition
 
 SELECT is(lockstep.create_state_machine('order'), 1, 'a state machine begins with version 1');
-SELECT lockstep.add_transition('order', NULL, 'place', 'new');
+SELECT is(lockstep.add_transition('order', NULL, 'place', 'new'), 1, 'a transition is added to the newest version');
 SELECT lockstep.add_transition('order', 'new', 'pay', 'paid', 'fulfil');
 SELECT lockstep.add_transition('order', 'new', 'cancel', 'cancelled');
 SELECT lockstep.add_transition('order', 'paid', 'cancel', 'cancelled', 'refund', 'money');

@@ -6,6 +6,8 @@ that a worker runs while the sessions that follow are played: Python blocks that
 with ``>>>``, and console blocks that begin with ``shop=>``, which psql plays. A Python
 block after a session is a new release of the file: the worker starts again with it.
 
+A mermaid block is the diagram of a state machine that the section has defined.
+
 Output is compared to the letter, but for ``...``, spaces at the ends of lines and, in Python,
 line breaks. A query in psql may be early, as a reader may be: it is asked again until the
 answer is as shown.
@@ -107,6 +109,14 @@ class Psql:
         return "\n".join(line.rstrip() for line in done.stdout.rstrip().split("\n")) + "\n"
 
 
+def check_diagram(example: Example, database: Database) -> None:
+    """Check that a diagram of the page is one that the database draws."""
+    drawn = database.rows(
+        "SELECT lockstep.state_machine_diagram(machine_name, version) FROM lockstep.state_machine"
+    )
+    assert (example.parsed.rstrip(),) in drawn
+
+
 @contextlib.contextmanager
 def working(names: dict[str, Any]) -> Iterator[None]:
     """Run the worker of a file, if there is one: its own ``worker``, or one with the defaults."""
@@ -143,6 +153,7 @@ def test_examples_give_the_output_that_they_show(
     parsers = [
         PythonCodeBlockParser(doctest_optionflags=AS_SHOWN),
         CodeBlockParser("console", Psql(cluster, database)),
+        CodeBlockParser("mermaid", lambda example: check_diagram(example, database)),
     ]
     for parser in parsers:
         for region in parser(document):
@@ -153,6 +164,7 @@ def test_examples_give_the_output_that_they_show(
         is_working = False
         for example in document.examples():
             is_session = not isinstance(example.parsed, str) or "shop=> " in example.parsed
+            is_session = is_session or example.parsed.startswith("stateDiagram")
             if is_session and not is_working:
                 worker.enter_context(working(vars(shop)))
             elif is_working and not is_session:
@@ -173,7 +185,7 @@ def test_quotes_are_to_the_letter(page: Path, section: str) -> None:
 def test_every_block_is_run_or_quoted(page: Path) -> None:
     for heading, section in sections_of(page).items():
         blocks = FENCE.findall(section)
-        assert {language for language, _ in blocks} <= {"python", "console"}, heading
+        assert {language for language, _ in blocks} <= {"python", "console", "mermaid"}, heading
         if blocks and not EXAMPLE_FOLDER.search(section):
             sessions = [block for _, block in blocks if block.startswith((">>> ", "shop=> "))]
             assert sessions, f'"{heading}" shows no output'
