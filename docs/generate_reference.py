@@ -144,10 +144,12 @@ ERROR_CODES = """\
 |---|---|---|
 | `22023` | `InvalidArgument` | an argument has a value that the function cannot take |
 | `P0002` | `WorkflowNotFound` | no workflow has the id; \
-from `unpause_queue()`, no queue has the name |
+from `unpause_queue()`, no queue has the name; from functions of state machines, \
+there is no such machine, version, event or row |
 | `23505` | `DuplicateWorkflow` | a workflow of another name or queue has the id, \
 or an unfinished one has the deduplication id |
 | `55000` | `WrongState` | the workflow has ended, so it cannot be cancelled or resumed |
+| `23514` | | a state machine does not allow the move of a row, or does not know its state |
 | `42704` | | the role that `grant_usage()` names does not exist |
 | `55P03` | | a worker's call met a row that stayed locked; the worker tries again |
 | `WF001` | `LeaseLost` | the executor lost its lease, or the workflow to another attempt |

@@ -102,10 +102,8 @@ FROM (
             '42501: permission denied for function add_transition'
         ),
         (
-            $$
-            CREATE TEMPORARY TABLE orders (id int, state text);
-            CREATE TRIGGER forge AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION shop.orders_state_machine()
-            $$,
+            'CREATE TEMPORARY TABLE orders (id int, state text);'
+            'CREATE TRIGGER forge AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION shop.orders_state_machine()',
             '42501: permission denied for function shop.orders_state_machine'
         )
 ) AS c (statement, failure);

@@ -248,6 +248,7 @@ SELECT throws_ok(
 );
 UPDATE parcels SET id = id + 10 WHERE id = 1;
 SELECT is(pg_temp.moves('public.parcels'), '{}', 'a new key is no move');
+SELECT is_empty('SELECT FROM lockstep.state_move', 'no note of a new key is left');
 DELETE FROM parcels WHERE id = 11;
 INSERT INTO parcels VALUES (11, 'south');
 UPDATE parcels SET id = id + 20, state = 'paid' WHERE id = 11;
@@ -267,7 +268,7 @@ SELECT is(
     ARRAY['{"id": 31, "area": "south"} paid - -', '{"id": 31, "area": "south"} - place new'],
     'also if that row then moves to another partition'
 );
-SELECT is_empty('SELECT FROM lockstep.state_move', 'no note of a move is left');
+SELECT is_empty('SELECT FROM lockstep.state_move', 'no note of a move to another partition is left');
 
 -- a table that is partitioned by its state, so that each move is one to another partition
 CREATE TABLE jobs (id int, state text DEFAULT 'new', PRIMARY KEY (id, state)) PARTITION BY LIST (state);
