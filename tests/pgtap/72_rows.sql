@@ -31,6 +31,7 @@ CREATE TABLE orders (
 ALTER TABLE orders DROP COLUMN gone;
 CREATE TABLE customers (name text PRIMARY KEY, is_vip boolean NOT NULL);
 INSERT INTO customers VALUES ('ada', true), ('bob', false);
+INSERT INTO customers SELECT 'customer ' || g, true FROM generate_series(1, 5000) AS g;
 
 -- INSERT
 
@@ -93,17 +94,20 @@ SELECT results_eq(
 
 SELECT lockstep.attach_workflow(
     'orders', 'fulfil', 'orders',
-    condition => 'EXISTS (SELECT FROM customers AS c WHERE c.name = new.customer AND c.is_vip) AND new.amount > 1'
+    condition => 'new.amount > 1 AND EXISTS (SELECT FROM customers AS c WHERE c.name = new.customer AND c.is_vip)'
 );
 TRUNCATE orders;
+SET LOCAL enable_hashjoin = off; -- a merge join would sort the rows
 SELECT results_eq(
     $$SELECT pg_temp.enqueued_by('
         INSERT INTO orders
-        SELECT (g * 7919) % 10007, CASE WHEN g % 3 = 0 THEN ''ada'' ELSE ''bob'' END, g % 4 FROM generate_series(1, 3000) AS g
+        SELECT g, CASE WHEN g % 3 = 0 THEN ''bob'' ELSE ''customer '' || (g * 7919) % 5000 END, g % 4
+        FROM generate_series(1, 900) AS g
     ')$$,
-    $$SELECT jsonb_build_object('id', (g * 7919) % 10007) FROM generate_series(1, 3000) AS g WHERE g % 3 = 0 AND g % 4 > 1$$,
+    $$SELECT jsonb_build_object('id', g) FROM generate_series(1, 900) AS g WHERE g % 3 <> 0 AND g % 4 > 1$$,
     'a condition that looks into another table keeps the order of the rows'
 );
+RESET enable_hashjoin;
 SELECT lockstep.attach_workflow('orders', 'fulfil', 'orders', condition => 'new.note = ''x''');
 SELECT results_eq(
     $$SELECT pg_temp.enqueued_by('INSERT INTO orders VALUES (-1, ''a'', 1, NULL), (-2, ''b'', 1, ''x''), (-3, ''b'', 1, ''y'')')$$,
@@ -161,6 +165,16 @@ SELECT results_eq(
     'a function may take the row as it is and as it was'
 );
 
+SELECT lockstep.attach_workflow(
+    'orders', 'fulfil', 'orders', condition => 'new.id > 0 -- all', named_args => 'to_jsonb(new.id) -- no object',
+    workflow_id => $$'id ' || new.id -- an id$$, deduplication_id => 'NULL -- none', queue_partition_key => '''k'' -- one'
+);
+SELECT is(
+    (SELECT f.message FROM pg_temp.failure_of('INSERT INTO orders VALUES (90, ''ada'')') AS f),
+    'named_args must be a JSON object',
+    'an expression may end with a comment'
+);
+
 -- the search_path of an expression
 
 CREATE SCHEMA app;
@@ -208,6 +222,20 @@ SELECT results_eq(
     $$SELECT pg_temp.enqueued_by('UPDATE orders SET note = NULL WHERE id = 1')$$,
     $$VALUES ('{"id": 1}'::jsonb)$$,
     'a null instead of a value is a change, in a statement of one row too'
+);
+
+SELECT lockstep.attach_workflow(
+    'orders', 'changed', 'orders', '{UPDATE}', ARRAY['amount', 'note'], condition => 'new.id = 1 OR new.id = 2'
+);
+SELECT results_eq(
+    $$SELECT pg_temp.enqueued_by('UPDATE orders SET amount = -amount WHERE id <= 3') AS e ORDER BY e$$,
+    $$VALUES ('{"id": 1}'::jsonb), ('{"id": 2}')$$,
+    'a condition must be true of the changed rows, whichever column changed'
+);
+SELECT results_eq(
+    $$SELECT pg_temp.enqueued_by('UPDATE orders SET amount = -amount, note = NULL WHERE id <= 3') AS e ORDER BY e$$,
+    $$VALUES ('{"id": 1}'::jsonb), ('{"id": 2}')$$,
+    'and of those of the last column too'
 );
 
 -- old and new rows of one UPDATE belong together, whatever it changes
