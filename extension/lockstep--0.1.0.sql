@@ -2588,7 +2588,7 @@ BEGIN
             WHEN p_from_state IS NULL
                 THEN format('no row may enter state machine "%s" in state %s', p_machine_name, v_to_state)
             ELSE format(
-                'state machine "%s" has no transition from "%s" to %s', p_machine_name, p_from_state, v_to_state
+                'no event of state machine "%s" leads from "%s" to %s', p_machine_name, p_from_state, v_to_state
             )
         END,
         format('The row is %s of %s, which follows version %s.', p_key, p_table_name, p_version),
@@ -10559,15 +10559,14 @@ BEGIN
             ELSE ARRAY[
                 'check_violation',
                 format(
-                    'state machine "%s" has no transition from "%s" by event "%s"',
-                    r_machine.machine_name, v_state, fire_event.event
-                ),
-                format(
-                    '%s is in state "%s"; the event leads %s.', v_key, v_state,
+                    'event "%s" of state machine "%s" leads %s, not from "%s"',
+                    fire_event.event, r_machine.machine_name,
                     string_agg(
-                        format('from "%s" to "%s"', l.from_state, l.to_state), ', '
-                    ) FILTER (WHERE l.event = fire_event.event)
+                        format('from "%s" to "%s"', l.from_state, l.to_state), ' and ' ORDER BY l.from_state
+                    ) FILTER (WHERE l.event = fire_event.event),
+                    v_state
                 ),
+                format('%s is in state "%s".', v_key, v_state),
                 coalesce(
                     format('Events in "%s": ', v_state)
                     || string_agg(format('%s (to "%s")', l.event, l.to_state), ', ')

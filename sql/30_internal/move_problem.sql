@@ -29,7 +29,7 @@ BEGIN
             WHEN p_from_state IS NULL
                 THEN format('no row may enter state machine "%s" in state %s', p_machine_name, v_to_state)
             ELSE format(
-                'state machine "%s" has no transition from "%s" to %s', p_machine_name, p_from_state, v_to_state
+                'no event of state machine "%s" leads from "%s" to %s', p_machine_name, p_from_state, v_to_state
             )
         END,
         format('The row is %s of %s, which follows version %s.', p_key, p_table_name, p_version),

@@ -95,15 +95,14 @@ BEGIN
             ELSE ARRAY[
                 'check_violation',
                 format(
-                    'state machine "%s" has no transition from "%s" by event "%s"',
-                    r_machine.machine_name, v_state, fire_event.event
-                ),
-                format(
-                    '%s is in state "%s"; the event leads %s.', v_key, v_state,
+                    'event "%s" of state machine "%s" leads %s, not from "%s"',
+                    fire_event.event, r_machine.machine_name,
                     string_agg(
-                        format('from "%s" to "%s"', l.from_state, l.to_state), ', '
-                    ) FILTER (WHERE l.event = fire_event.event)
+                        format('from "%s" to "%s"', l.from_state, l.to_state), ' and ' ORDER BY l.from_state
+                    ) FILTER (WHERE l.event = fire_event.event),
+                    v_state
                 ),
+                format('%s is in state "%s".', v_key, v_state),
                 coalesce(
                     format('Events in "%s": ', v_state)
                     || string_agg(format('%s (to "%s")', l.event, l.to_state), ', ')

@@ -90,7 +90,7 @@ FROM (
         ('DELETE FROM shop.orders WHERE id = 3', NULL),
         (
             $$UPDATE shop.orders SET state = 'new' WHERE id = 2$$,
-            '23514: state machine "order" has no transition from "paid" to "new"'
+            '23514: no event of state machine "order" leads from "paid" to "new"'
         ),
         ('TABLE lockstep.state_history', '42501: permission denied for table state_history'),
         (

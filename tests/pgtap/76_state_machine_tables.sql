@@ -142,7 +142,7 @@ INSERT INTO orders VALUES (2, 'shipped') ON CONFLICT DO NOTHING;
 SELECT is(pg_temp.moves('public.orders'), '{}', 'ON CONFLICT DO NOTHING does nothing');
 SELECT throws_ok(
     $$INSERT INTO orders VALUES (2, 'shipped') ON CONFLICT (id) DO UPDATE SET state = excluded.state$$,
-    '23514', 'state machine "order" has no transition from "new" to "shipped"',
+    '23514', 'no event of state machine "order" leads from "new" to "shipped"',
     'ON CONFLICT DO UPDATE is no way around'
 );
 SELECT throws_ok(
@@ -178,7 +178,7 @@ END
 $$;
 CREATE TRIGGER zzz BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION pg_temp.meddle();
 SELECT is(
-    (pg_temp.failure_of(f.statement)).message, 'state machine "order" has no transition from "new" to "shipped"',
+    (pg_temp.failure_of(f.statement)).message, 'no event of state machine "order" leads from "new" to "shipped"',
     'what a BEFORE trigger makes of it is checked: ' || f.statement
 )
 FROM (
@@ -243,7 +243,7 @@ SELECT is(
 );
 SELECT throws_ok(
     $$UPDATE parcels SET area = 'south', state = 'shipped' WHERE id = 3$$, '23514',
-    'state machine "order" has no transition from "new" to "shipped"',
+    'no event of state machine "order" leads from "new" to "shipped"',
     'moving to another partition is no way around'
 );
 UPDATE parcels SET id = id + 10 WHERE id = 1;
@@ -334,7 +334,7 @@ FROM (
     VALUES
         (
             $$UPDATE kept SET state = 'shipped' WHERE id = 2$$,
-            '23514: state machine "order" has no transition from "new" to "shipped"'
+            '23514: no event of state machine "order" leads from "new" to "shipped"'
         ),
         ($$UPDATE kept SET version = 2 WHERE id = 1$$, '23514: version 2 of state machine "order" has no state "paid"'),
         ($$UPDATE kept SET version = 1 WHERE id = 3; UPDATE kept SET version = 3 WHERE id = 3$$, '23514: version 3 of state machine "order" has no state "shipped"'),
@@ -342,7 +342,7 @@ FROM (
         ($$INSERT INTO kept VALUES (5, 'new', 3)$$, '23514: no row may enter state machine "order" in state "new"'),
         (
             $$UPDATE plain_orders SET state = 'shipped' WHERE id = 2$$,
-            '23514: state machine "order" has no transition from "paid" to "shipped"'
+            '23514: no event of state machine "order" leads from "paid" to "shipped"'
         )
 ) AS r (statement, failure)
 CROSS JOIN LATERAL pg_temp.failure_of(r.statement) AS f;

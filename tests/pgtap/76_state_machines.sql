@@ -164,17 +164,17 @@ FROM (
     VALUES
         (
             $$UPDATE orders SET state = 'shipped' WHERE id = 3$$, '23514',
-            E'state machine "order" has no transition from "new" to "shipped"\n'
+            E'no event of state machine "order" leads from "new" to "shipped"\n'
             'The row is {"id": 3} of public.orders, which follows version 1.'
         ),
         (
             $$UPDATE orders SET state = 'lost' WHERE id = 3$$, '23514',
-            E'state machine "order" has no transition from "new" to "lost"\n'
+            E'no event of state machine "order" leads from "new" to "lost"\n'
             'The row is {"id": 3} of public.orders, which follows version 1.'
         ),
         (
             $$UPDATE orders SET state = NULL WHERE id = 3$$, '23514',
-            E'state machine "order" has no transition from "new" to null\n'
+            E'no event of state machine "order" leads from "new" to null\n'
             'The row is {"id": 3} of public.orders, which follows version 1.'
         ),
         (
@@ -189,8 +189,8 @@ FROM (
         ),
         (
             $$SELECT lockstep.fire_event(o, 'ship') FROM orders AS o WHERE id = 3$$, '23514',
-            E'state machine "order" has no transition from "new" by event "ship"\n'
-            'Row {"id": 3} of public.orders is in state "new"; the event leads from "paid" to "shipped".'
+            E'event "ship" of state machine "order" leads from "paid" to "shipped", not from "new"\n'
+            'Row {"id": 3} of public.orders is in state "new".'
         ),
         (
             $$SELECT lockstep.fire_event(o, 'fly') FROM orders AS o WHERE id = 3$$, 'P0002',
@@ -363,7 +363,7 @@ UPDATE strange SET id = id + 10;
 UPDATE strange SET state = 'off' WHERE id = 11;
 SELECT is(
     (pg_temp.failure_of($$UPDATE strange SET state = 'off' WHERE id = 12$$)).message,
-    'state machine "lamp" has no transition from "lost" to "off"',
+    'no event of state machine "lamp" leads from "lost" to "off"',
     'rows in unknown states may be left in them, and stay in them'
 );
 UPDATE strange SET state = 'on' WHERE id = 13;
