@@ -3,7 +3,7 @@
 --
 -- Workers call it when they start. Of a queue that has a row, the row holds: somebody may
 -- have changed its limits since, for a reason that the code does not know. The
--- differences are returned, for the worker to log. With update => true the declaration
+-- differences are returned, for the worker to log. With overwrite => true the declaration
 -- holds. A paused queue stays paused.
 --
 -- Lock order: writes only what differs, then as _write_queue(), so that workers that start
@@ -17,7 +17,7 @@ CREATE OR REPLACE FUNCTION lockstep.declare_queue(
     partition_concurrency int DEFAULT NULL,
     partition_rate_limit int DEFAULT NULL,
     partition_rate_period interval DEFAULT NULL,
-    update boolean DEFAULT false
+    overwrite boolean DEFAULT false
 )
 RETURNS TABLE (limit_name text, declared text, actual text)
 LANGUAGE plpgsql
@@ -67,7 +67,7 @@ BEGIN
         v_actual.partition_concurrency, v_actual.partition_rate_limit, v_actual.partition_rate_period
     );
 
-    IF v_differs AND declare_queue.update THEN
+    IF v_differs AND declare_queue.overwrite THEN
         PERFORM lockstep._write_queue(v_declared);
     ELSIF v_differs THEN
         RETURN QUERY

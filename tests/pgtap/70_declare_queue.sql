@@ -76,9 +76,9 @@ SELECT is((SELECT q.ctid::text FROM lockstep.queue AS q), :'ctid', 'nor writes t
 
 SELECT lockstep.pause_queue('mail');
 SELECT is_empty(
-    $$SELECT * FROM lockstep.declare_queue('mail', 7, update => true)$$, 'an update leaves no difference'
+    $$SELECT * FROM lockstep.declare_queue('mail', 7, overwrite => true)$$, 'an overwrite leaves no difference'
 );
-SELECT is(pg_temp.limits_of('mail'), '{"concurrency": 7}', 'an update makes the declaration hold');
+SELECT is(pg_temp.limits_of('mail'), '{"concurrency": 7}', 'an overwrite makes the declaration hold');
 SELECT ok((SELECT q.is_paused FROM lockstep.queue AS q), 'a paused queue stays paused');
 
 SELECT * FROM finish();

@@ -111,7 +111,7 @@ def alter_queue(queue_name: str, limits: Mapping[str, Any], reset: Sequence[str]
 
 def declare_queue(queue: Queue) -> Call[Difference]:
     """Create a queue unless it exists; read in what it differs then."""
-    names = "".join(f", {name} => %s" for name in (*LIMIT_NAMES, "update"))
+    names = "".join(f", {name} => %s" for name in (*LIMIT_NAMES, "overwrite"))
     return Call(
         f"SELECT limit_name, declared, actual FROM lockstep.declare_queue(%s{names})",
         [getattr(queue, field.name) for field in fields(queue)],
