@@ -12,7 +12,7 @@ from model.rows import UNFINISHED, Executor, Ledger, Message, Row, Rows, Step, W
 R = TypeVar("R", bound=Row)
 
 FOLLOWS = {
-    "ENQUEUED": {"PENDING", "CANCELLED"},
+    "ENQUEUED": {"PENDING", "CANCELLED", "DELAYED"},  # DELAYED if it is debounced
     "DELAYED": {"ENQUEUED", "CANCELLED"},
     "PENDING": {
         *("DELAYED", "WAITING", "ENQUEUED"),
@@ -85,6 +85,12 @@ def one_unfinished_workflow_has_a_deduplication_id(before: Rows, after: Rows) ->
         if workflow.deduplication_id is not None and workflow.status in UNFINISHED
     ]
     assert len(taken) == len(set(taken)), f"two of one kind: {taken}"
+
+
+def only_who_has_not_started_is_delayed_before_it_runs(before: Rows, after: Rows) -> None:
+    for old, new in pairs_of(Workflow, before, after):
+        if old.status == "ENQUEUED" and new is not None and new.status == "DELAYED":
+            assert not old.has_started, f"{old} became {new}"
 
 
 def an_outcome_is_recorded_once_and_never_changes(before: Rows, after: Rows) -> None:
@@ -163,6 +169,7 @@ PROMISES = (
     attempts_count_executions_begun,
     one_executor_holds_a_workflow_until_it_gives_it_up,
     one_unfinished_workflow_has_a_deduplication_id,
+    only_who_has_not_started_is_delayed_before_it_runs,
     an_outcome_is_recorded_once_and_never_changes,
     a_timer_goes_on_until_the_next_attempt,
     a_transactional_step_and_its_checkpoint_are_one,

@@ -178,7 +178,9 @@ class Transaction:
         delay: timedelta | None = None,
         timeout: timedelta | None = None,
         max_attempts: int | None = None,
+        debounce: timedelta | None = None,
     ) -> str:
+        delay = debounce or delay
         workflow = Workflow(
             workflow_id=workflow_id or self._new_id(Workflow),
             workflow_name=workflow_name,
@@ -186,6 +188,7 @@ class Transaction:
             status="DELAYED" if delay else "ENQUEUED",
             priority=priority,
             deduplication_id=deduplication_id,
+            has_started=False,
             attempts=0,
             max_attempts=max_attempts or 50,
             executor_id=None,
@@ -196,6 +199,8 @@ class Transaction:
             output=None,
             error=None,
         )
+        if debounce:
+            return self._debounce(workflow)
         self._wait_for_rival(workflow.key)
         namesake = self.get(Workflow, workflow.workflow_id)
         if namesake is not None:
@@ -210,6 +215,26 @@ class Transaction:
             return twin.workflow_id
         self.insert(workflow)
         return workflow.workflow_id
+
+    def _debounce(self, newest: Workflow) -> str:
+        self._wait_for_twin(newest)
+        twin = self._unfinished_twin(newest)
+        if twin is None:
+            self.insert(newest)
+            return newest.workflow_id
+        if twin.has_started:
+            self.update(twin, deduplication_id=None)
+            return self._debounce(newest)
+        self.update(
+            twin,
+            status="DELAYED",
+            priority=newest.priority,
+            max_attempts=twin.attempts + newest.max_attempts,
+            available_at=newest.available_at,
+            deadline_at=None,
+            timeout=newest.timeout,
+        )
+        return twin.workflow_id
 
     def enqueue_workflows(
         self, *, named_args: list[Any], deduplication_ids: list[str | None], **options: Any
@@ -498,6 +523,7 @@ class Transaction:
             status="PENDING",
             executor_id=executor_id,
             attempts=workflow.attempts + 1,
+            has_started=True,
             deadline_at=deadline_at,
         )
         history = [
@@ -539,6 +565,7 @@ class Transaction:
         executor = self.get(Executor, executor_id)
         claim = {"workflow_id": workflow_id, "attempt": attempt}
         if executor and executor.lease != "declared dead" and self._is_held(executor_id, claim):
+            self.lock(self.rows[Workflow, workflow_id], Lock.KEY_SHARE)
             step = Step(
                 workflow_id=workflow_id, step_id=step_id, step_name=step_name, output=output
             )

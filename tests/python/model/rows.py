@@ -52,6 +52,7 @@ class Workflow(Row):
     status: str
     priority: int
     deduplication_id: str | None
+    has_started: bool
     attempts: int
     max_attempts: int
     executor_id: str | None

@@ -42,8 +42,9 @@ MICROSECONDS = "(extract(epoch FROM {0}) * 1000000)::bigint AS {1}"
 SNAPSHOT = f"""
     SELECT 'Workflow', row_to_json(w) FROM (
         SELECT
-            workflow_id, workflow_name, queue_name, status, priority, deduplication_id, attempts,
-            max_attempts, executor_id, waiting_for, output, error ->> 'type' AS error,
+            workflow_id, workflow_name, queue_name, status, priority, deduplication_id,
+            started_at IS NOT NULL AS has_started, attempts, max_attempts, executor_id,
+            waiting_for, output, error ->> 'type' AS error,
             extract(epoch FROM timeout) AS timeout,
             {MICROSECONDS.format("available_at", "available_at")},
             {MICROSECONDS.format("deadline_at", "deadline_at")}

@@ -318,6 +318,31 @@ class ProtocolMachine(RuleBasedStateMachine):
     @needs_room
     @rule(
         application=applications,
+        options=st.fixed_dictionaries(
+            {
+                "queue_name": st.sampled_from(QUEUES),
+                "deduplication_id": st.sampled_from(["once", "twice"]),
+                "priority": st.integers(0, 1),
+                "debounce": intervals,
+            },
+            optional={"timeout": intervals, "max_attempts": st.integers(1, 3)},
+        ),
+        manner=manners,
+    )
+    def an_application_debounces(
+        self, application: str, options: dict[str, Any], manner: Manner
+    ) -> None:
+        self.call(
+            application,
+            "enqueue_workflow",
+            manner,
+            workflow_name=WORKFLOW_NAME,
+            **options,
+        )
+
+    @needs_room
+    @rule(
+        application=applications,
         queue_name=st.sampled_from(QUEUES),
         deduplication_ids=st.lists(
             st.sampled_from([None, "once", "twice"]), min_size=1, max_size=3
