@@ -7298,7 +7298,7 @@ COMMENT ON FUNCTION lockstep.create_queue(text, int, int, int, interval, int, in
 --
 -- Workers call it when they start. Of a queue that has a row, the row holds: somebody may
 -- have changed its limits since, for a reason that the code does not know. The
--- differences are returned, for the worker to log. With update => true the declaration
+-- differences are returned, for the worker to log. With overwrite => true the declaration
 -- holds. A paused queue stays paused.
 --
 -- Lock order: writes only what differs, then as _write_queue(), so that workers that start
@@ -7312,7 +7312,7 @@ CREATE FUNCTION lockstep.declare_queue(
     partition_concurrency int DEFAULT NULL,
     partition_rate_limit int DEFAULT NULL,
     partition_rate_period interval DEFAULT NULL,
-    update boolean DEFAULT false
+    overwrite boolean DEFAULT false
 )
 RETURNS TABLE (limit_name text, declared text, actual text)
 LANGUAGE plpgsql
@@ -7362,7 +7362,7 @@ BEGIN
         v_actual.partition_concurrency, v_actual.partition_rate_limit, v_actual.partition_rate_period
     );
 
-    IF v_differs AND declare_queue.update THEN
+    IF v_differs AND declare_queue.overwrite THEN
         PERFORM lockstep._write_queue(v_declared);
     ELSIF v_differs THEN
         RETURN QUERY
@@ -8360,13 +8360,25 @@ BEGIN
     EXECUTE v_statement INTO v_all_named_args, v_workflow_ids, v_deduplication_ids, v_partition_keys;
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
-    IF v_all_named_args IS NOT NULL THEN
+    IF cardinality(v_all_named_args) = 1 THEN
+        PERFORM lockstep.enqueue_workflow(
+            v_settings ->> 'workflow_name', v_settings ->> 'queue_name', named_args => v_all_named_args[1],
+            workflow_id => v_workflow_ids[1], deduplication_id => v_deduplication_ids[1],
+            on_duplicate => coalesce(v_settings ->> 'on_duplicate', 'return'),
+            priority => coalesce((v_settings ->> 'priority')::int, 0),
+            queue_partition_key => v_partition_keys[1],
+            debounce => (v_settings ->> 'debounce')::interval,
+            debounce_max_delay => (v_settings ->> 'debounce_max_delay')::interval
+        );
+    ELSIF v_all_named_args IS NOT NULL THEN
         PERFORM lockstep.enqueue_workflows(
             v_settings ->> 'workflow_name', v_settings ->> 'queue_name', v_all_named_args,
             workflow_ids => v_workflow_ids, deduplication_ids => v_deduplication_ids,
             on_duplicate => coalesce(v_settings ->> 'on_duplicate', 'return'),
             priority => coalesce((v_settings ->> 'priority')::int, 0),
-            queue_partition_keys => v_partition_keys
+            queue_partition_keys => v_partition_keys,
+            debounce => (v_settings ->> 'debounce')::interval,
+            debounce_max_delay => (v_settings ->> 'debounce_max_delay')::interval
         );
     END IF;
 
@@ -8639,6 +8651,8 @@ CREATE FUNCTION lockstep.attach_workflow(
     on_duplicate text DEFAULT 'return',
     priority int DEFAULT 0,
     queue_partition_key text DEFAULT NULL,
+    debounce interval DEFAULT NULL,
+    debounce_max_delay interval DEFAULT NULL,
     search_path name[] DEFAULT pg_catalog.current_schemas(false)
 )
 RETURNS text[]
@@ -8660,8 +8674,15 @@ BEGIN
     -- enqueues nothing, and refuses what it would refuse later
     PERFORM lockstep.enqueue_workflows(
         attach_workflow.workflow_name, attach_workflow.queue_name, '{}',
-        on_duplicate => attach_workflow.on_duplicate, priority => attach_workflow.priority
+        on_duplicate => attach_workflow.on_duplicate, priority => attach_workflow.priority,
+        debounce => attach_workflow.debounce, debounce_max_delay => attach_workflow.debounce_max_delay
     );
+    IF attach_workflow.debounce IS NOT NULL AND attach_workflow.deduplication_id IS NULL THEN
+        RAISE EXCEPTION 'debounce needs a deduplication_id'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('debounce is %s, deduplication_id is null.', attach_workflow.debounce),
+                  HINT = 'Rows with the same queue and deduplication_id become one workflow.';
+    END IF;
 
     v_problem := lockstep._attachment_problem(
         attach_workflow.table_name, v_events, attach_workflow.columns, attach_workflow.condition,
@@ -8699,7 +8720,9 @@ BEGIN
             (9, 'on_duplicate', nullif(attach_workflow.on_duplicate, 'return')),
             (10, 'priority', nullif(attach_workflow.priority, 0)::text),
             (11, 'queue_partition_key', attach_workflow.queue_partition_key),
-            (12, 'search_path', v_search_path)
+            (12, 'debounce', attach_workflow.debounce::text),
+            (13, 'debounce_max_delay', attach_workflow.debounce_max_delay::text),
+            (14, 'search_path', v_search_path)
     ) AS a (place, key, value)
     CROSS JOIN LATERAL (VALUES (1, a.key), (2, a.value)) AS p (place, text)
     WHERE a.value IS NOT NULL;
@@ -8717,7 +8740,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION lockstep.attach_workflow(
-    regclass, text, text, text[], text[], text, text, text, text, text, int, text, name[]
+    regclass, text, text, text[], text[], text, text, text, text, text, int, text, interval, interval, name[]
 ) IS
     'Attaches a workflow to a table: each row of a statement enqueues one; returns the triggers.';
 
@@ -8764,6 +8787,8 @@ SELECT
     coalesce(s.settings ->> 'on_duplicate', 'return') AS on_duplicate,
     coalesce((s.settings ->> 'priority')::int, 0) AS priority,
     s.settings ->> 'queue_partition_key' AS queue_partition_key,
+    (s.settings ->> 'debounce')::interval AS debounce,
+    (s.settings ->> 'debounce_max_delay')::interval AS debounce_max_delay,
     s.settings ->> 'search_path' AS search_path,
     bool_and(t.tgenabled IN ('O', 'A')) AS is_enabled
 FROM pg_catalog.pg_trigger AS t
@@ -8792,6 +8817,8 @@ COMMENT ON COLUMN lockstep.attachments.deduplication_id IS 'Expression for the d
 COMMENT ON COLUMN lockstep.attachments.on_duplicate IS 'What a duplicate does: return or raise.';
 COMMENT ON COLUMN lockstep.attachments.priority IS 'Priority of the workflows.';
 COMMENT ON COLUMN lockstep.attachments.queue_partition_key IS 'Expression for the queue_partition_key.';
+COMMENT ON COLUMN lockstep.attachments.debounce IS 'Pause after the last row, after which the workflow starts.';
+COMMENT ON COLUMN lockstep.attachments.debounce_max_delay IS 'Longest time that further rows can put it off.';
 COMMENT ON COLUMN lockstep.attachments.search_path IS 'Where the expressions find what they name.';
 COMMENT ON COLUMN lockstep.attachments.is_enabled IS 'Whether the triggers fire for ordinary sessions.';
 

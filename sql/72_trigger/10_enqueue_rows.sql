@@ -100,13 +100,25 @@ BEGIN
     EXECUTE v_statement INTO v_all_named_args, v_workflow_ids, v_deduplication_ids, v_partition_keys;
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
-    IF v_all_named_args IS NOT NULL THEN
+    IF cardinality(v_all_named_args) = 1 THEN
+        PERFORM lockstep.enqueue_workflow(
+            v_settings ->> 'workflow_name', v_settings ->> 'queue_name', named_args => v_all_named_args[1],
+            workflow_id => v_workflow_ids[1], deduplication_id => v_deduplication_ids[1],
+            on_duplicate => coalesce(v_settings ->> 'on_duplicate', 'return'),
+            priority => coalesce((v_settings ->> 'priority')::int, 0),
+            queue_partition_key => v_partition_keys[1],
+            debounce => (v_settings ->> 'debounce')::interval,
+            debounce_max_delay => (v_settings ->> 'debounce_max_delay')::interval
+        );
+    ELSIF v_all_named_args IS NOT NULL THEN
         PERFORM lockstep.enqueue_workflows(
             v_settings ->> 'workflow_name', v_settings ->> 'queue_name', v_all_named_args,
             workflow_ids => v_workflow_ids, deduplication_ids => v_deduplication_ids,
             on_duplicate => coalesce(v_settings ->> 'on_duplicate', 'return'),
             priority => coalesce((v_settings ->> 'priority')::int, 0),
-            queue_partition_keys => v_partition_keys
+            queue_partition_keys => v_partition_keys,
+            debounce => (v_settings ->> 'debounce')::interval,
+            debounce_max_delay => (v_settings ->> 'debounce_max_delay')::interval
         );
     END IF;
 

@@ -23,6 +23,8 @@ CREATE OR REPLACE FUNCTION lockstep.attach_workflow(
     on_duplicate text DEFAULT 'return',
     priority int DEFAULT 0,
     queue_partition_key text DEFAULT NULL,
+    debounce interval DEFAULT NULL,
+    debounce_max_delay interval DEFAULT NULL,
     search_path name[] DEFAULT pg_catalog.current_schemas(false)
 )
 RETURNS text[]
@@ -44,8 +46,15 @@ BEGIN
     -- enqueues nothing, and refuses what it would refuse later
     PERFORM lockstep.enqueue_workflows(
         attach_workflow.workflow_name, attach_workflow.queue_name, '{}',
-        on_duplicate => attach_workflow.on_duplicate, priority => attach_workflow.priority
+        on_duplicate => attach_workflow.on_duplicate, priority => attach_workflow.priority,
+        debounce => attach_workflow.debounce, debounce_max_delay => attach_workflow.debounce_max_delay
     );
+    IF attach_workflow.debounce IS NOT NULL AND attach_workflow.deduplication_id IS NULL THEN
+        RAISE EXCEPTION 'debounce needs a deduplication_id'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('debounce is %s, deduplication_id is null.', attach_workflow.debounce),
+                  HINT = 'Rows with the same queue and deduplication_id become one workflow.';
+    END IF;
 
     v_problem := lockstep._attachment_problem(
         attach_workflow.table_name, v_events, attach_workflow.columns, attach_workflow.condition,
@@ -83,7 +92,9 @@ BEGIN
             (9, 'on_duplicate', nullif(attach_workflow.on_duplicate, 'return')),
             (10, 'priority', nullif(attach_workflow.priority, 0)::text),
             (11, 'queue_partition_key', attach_workflow.queue_partition_key),
-            (12, 'search_path', v_search_path)
+            (12, 'debounce', attach_workflow.debounce::text),
+            (13, 'debounce_max_delay', attach_workflow.debounce_max_delay::text),
+            (14, 'search_path', v_search_path)
     ) AS a (place, key, value)
     CROSS JOIN LATERAL (VALUES (1, a.key), (2, a.value)) AS p (place, text)
     WHERE a.value IS NOT NULL;
@@ -101,6 +112,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION lockstep.attach_workflow(
-    regclass, text, text, text[], text[], text, text, text, text, text, int, text, name[]
+    regclass, text, text, text[], text[], text, text, text, text, text, int, text, interval, interval, name[]
 ) IS
     'Attaches a workflow to a table: each row of a statement enqueues one; returns the triggers.';

@@ -16,6 +16,8 @@ SELECT
     coalesce(s.settings ->> 'on_duplicate', 'return') AS on_duplicate,
     coalesce((s.settings ->> 'priority')::int, 0) AS priority,
     s.settings ->> 'queue_partition_key' AS queue_partition_key,
+    (s.settings ->> 'debounce')::interval AS debounce,
+    (s.settings ->> 'debounce_max_delay')::interval AS debounce_max_delay,
     s.settings ->> 'search_path' AS search_path,
     bool_and(t.tgenabled IN ('O', 'A')) AS is_enabled
 FROM pg_catalog.pg_trigger AS t
@@ -44,5 +46,7 @@ COMMENT ON COLUMN lockstep.attachments.deduplication_id IS 'Expression for the d
 COMMENT ON COLUMN lockstep.attachments.on_duplicate IS 'What a duplicate does: return or raise.';
 COMMENT ON COLUMN lockstep.attachments.priority IS 'Priority of the workflows.';
 COMMENT ON COLUMN lockstep.attachments.queue_partition_key IS 'Expression for the queue_partition_key.';
+COMMENT ON COLUMN lockstep.attachments.debounce IS 'Pause after the last row, after which the workflow starts.';
+COMMENT ON COLUMN lockstep.attachments.debounce_max_delay IS 'Longest time that further rows can put it off.';
 COMMENT ON COLUMN lockstep.attachments.search_path IS 'Where the expressions find what they name.';
 COMMENT ON COLUMN lockstep.attachments.is_enabled IS 'Whether the triggers fire for ordinary sessions.';

@@ -40,7 +40,8 @@ SELECT is(
         'plain', 'audit', 'logs', ARRAY['delete', 'Update', 'INSERT', 'UPDATE'], ARRAY['state', 'id'],
         condition => $$ new.state <> 'it''s \ "off"' -- not yet $$, named_args => 'to_jsonb(new)',
         workflow_id => $$'order-' || new.id$$, deduplication_id => 'old.state', on_duplicate => 'raise',
-        priority => 3, queue_partition_key => 'new.state', search_path => '{pg_temp_9,"Shop é",public}'
+        priority => 3, queue_partition_key => 'new.state', debounce => '5 s', debounce_max_delay => '1 min',
+        search_path => '{pg_temp_9,"Shop é",public}'
     ),
     ARRAY['lockstep_insert_audit', 'lockstep_update_audit', 'lockstep_delete_audit'],
     'several events have a trigger each'
@@ -59,13 +60,14 @@ SELECT results_eq(
             'condition', $$ new.state <> 'it''s \ "off"' -- not yet $$, 'primary_key', NULL,
             'named_args', 'to_jsonb(new)', 'workflow_id', $$'order-' || new.id$$, 'deduplication_id', 'old.state',
             'on_duplicate', 'raise', 'priority', 3, 'queue_partition_key', 'new.state',
+            'debounce', interval '5 s', 'debounce_max_delay', interval '1 min',
             'search_path', '"Shop é", public, pg_temp', 'is_enabled', true
         ),
         jsonb_build_object(
             'table_name', 'plain', 'workflow_name', 'fulfil', 'queue_name', 'orders', 'events', ARRAY['INSERT'],
             'columns', NULL, 'condition', NULL, 'primary_key', ARRAY['id'], 'named_args', NULL, 'workflow_id', NULL,
             'deduplication_id', NULL, 'on_duplicate', 'return', 'priority', 0, 'queue_partition_key', NULL,
-            'search_path', 'public, pg_temp', 'is_enabled', true
+            'debounce', NULL, 'debounce_max_delay', NULL, 'search_path', 'public, pg_temp', 'is_enabled', true
         )
     ],
     'the view tells everything that attach_workflow was given'

@@ -409,5 +409,40 @@ SELECT is_empty(
     'a statement that is rolled back leaves no workflow'
 );
 
+-- debounce: rows of one statement, and of several, that have a deduplication_id in common
+
+SELECT lockstep.detach_workflow(a.table_name, a.workflow_name) FROM lockstep.attachments AS a;
+DELETE FROM lockstep.workflow_status;
+SELECT lockstep.attach_workflow(
+    'orders', 'tell', 'mail', '{INSERT,UPDATE}', named_args => 'jsonb_build_object(''amount'', new.amount)',
+    deduplication_id => 'new.customer', debounce => '1 hour', debounce_max_delay => '2 hours'
+);
+INSERT INTO orders VALUES (900, 'eve', 1);
+INSERT INTO orders VALUES (901, 'eve', 2), (902, 'eve', 3), (903, 'adam', 4);
+UPDATE orders SET amount = 5 WHERE id = 901;
+SELECT results_eq(
+    $$
+        SELECT w.deduplication_id, w.status, w.inputs -> 'namedArgs' -> 'amount', w.available_at > now() + interval '59 min'
+        FROM lockstep.workflow_status AS w
+        ORDER BY 1
+    $$,
+    $$VALUES ('adam', 'DELAYED', '4'::jsonb, true), ('eve', 'DELAYED', '5', true)$$,
+    'rows with one deduplication_id become one workflow, which starts when no more have come'
+);
+SELECT is(
+    (pg_temp.failure_of(f.statement)).code || ': ' || (pg_temp.failure_of(f.statement)).message, f.failure, f.statement
+)
+FROM (
+    VALUES
+        (
+            $$SELECT lockstep.attach_workflow('orders', 'w', 'q', debounce => '1 s')$$,
+            '22023: debounce needs a deduplication_id'
+        ),
+        (
+            $$SELECT lockstep.attach_workflow('orders', 'w', 'q', deduplication_id => 'new.customer', debounce => '-1 s')$$,
+            '22023: debounce must be positive, and at most 1000 years'
+        )
+) AS f (statement, failure);
+
 SELECT * FROM finish();
 ROLLBACK;
