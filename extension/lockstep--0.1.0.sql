@@ -1263,10 +1263,10 @@ COMMENT ON FUNCTION lockstep._checked_filter(jsonb, int) IS
 -- rate limit or another claim from the same queue is what kept it back.
 --
 -- Of several queues the one comes first whose first workflow comes first, so that none
--- starves behind the backlog of another; those without limits count as one. The rows of limited queues are locked before the time
--- is taken that counts for rate limits. A row that is locked is not waited for but read as
--- "nothing now": the client that changes the queue in an open transaction must not stop a
--- worker that serves others too.
+-- starves behind the backlog of another; those without limits count as one. The rows of
+-- limited queues are locked before the time is taken that counts for rate limits. A row
+-- that is locked is not waited for but read as "nothing now": the client that changes the
+-- queue in an open transaction must not stop a worker that serves others too.
 CREATE FUNCTION lockstep._claim(
     p_executor_id text,
     p_max_count int,
