@@ -25,12 +25,12 @@ BEGIN
             USING
                 CASE WHEN octet_length(v_job_name) < 64 THEN v_job_name ELSE 'lockstep: ' || md5(v_job_name) END,
                 btrim(p_schedule.cron, E' \t'),
-                format('SELECT lockstep._start_tick_of_job(%L)', p_schedule.schedule_name),
+                lockstep._cron_job_command(p_schedule.schedule_name),
                 p_schedule.cron_job_id;
     END IF;
 
     IF p_schedule.cron_job_id IS DISTINCT FROM v_job_id THEN
-        PERFORM lockstep._drop_cron_job(p_schedule.cron_job_id);
+        PERFORM lockstep._drop_cron_job(p_schedule.schedule_name, p_schedule.cron_job_id);
 
         UPDATE lockstep.schedule AS s
         SET cron_job_id = v_job_id

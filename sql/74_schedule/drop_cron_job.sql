@@ -1,8 +1,9 @@
--- Removes a job of pg_cron, if there is one and pg_cron still has it.
+-- Removes a schedule's job of pg_cron, if there is one and pg_cron still has it.
 --
 -- One that cannot be removed any more does no harm: it finds nothing to start. After a
--- restore without pg_cron's tables the id may be that of a job of somebody else.
-CREATE OR REPLACE FUNCTION lockstep._drop_cron_job(p_job_id bigint)
+-- restore without pg_cron's tables the id may be that of somebody else's job, also of
+-- another schedule's.
+CREATE OR REPLACE FUNCTION lockstep._drop_cron_job(p_schedule_name text, p_job_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -14,14 +15,14 @@ BEGIN
         RETURN;
     END IF;
 
-    EXECUTE format('SELECT EXISTS (SELECT FROM %I.job AS j WHERE j.jobid = $1 AND j.command LIKE $2)', 'cron')
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I.job AS j WHERE j.jobid = $1 AND j.command = $2)', 'cron')
         INTO v_is_there
-        USING p_job_id, 'SELECT lockstep.%';
+        USING p_job_id, lockstep._cron_job_command(p_schedule_name);
 
     IF v_is_there THEN
         EXECUTE format('SELECT %I.unschedule($1)', 'cron') USING p_job_id;
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._drop_cron_job(bigint) IS
-    'Removes a job of pg_cron, if there is one and pg_cron still has it.';
+COMMENT ON FUNCTION lockstep._drop_cron_job(text, bigint) IS
+    'Removes a schedule''s job of pg_cron, if there is one and pg_cron still has it.';

@@ -25,7 +25,7 @@ BEGIN
     WHERE s.schedule_name = pause_schedule.schedule_name
         AND NOT s.is_paused;
 
-    PERFORM lockstep._drop_cron_job(v_job_id);
+    PERFORM lockstep._drop_cron_job(pause_schedule.schedule_name, v_job_id);
 END
 $$;
 COMMENT ON FUNCTION lockstep.pause_schedule(text) IS

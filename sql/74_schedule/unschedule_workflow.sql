@@ -17,7 +17,7 @@ BEGIN
         PERFORM lockstep._refuse_unknown_schedule(unschedule_workflow.schedule_name);
     END IF;
 
-    PERFORM lockstep._drop_cron_job(v_job_id);
+    PERFORM lockstep._drop_cron_job(unschedule_workflow.schedule_name, v_job_id);
 END
 $$;
 COMMENT ON FUNCTION lockstep.unschedule_workflow(text) IS

@@ -132,6 +132,21 @@ def test_job_of_somebody_else_is_never_removed(
     cron_database.rows("SELECT cron.unschedule(%s)", job_id)
 
 
+def test_job_of_another_schedule_is_never_removed(
+    cron_database: Database, client: lockstep.Client
+) -> None:
+    for name in ("restored", "nightly"):
+        client.schedule_workflow(name, "@daily", "w")
+    # as after a restore without the tables of pg_cron, which gives the ids anew
+    cron_database.rows(
+        "UPDATE lockstep.schedule AS s SET cron_job_id = j.jobid"
+        " FROM cron.job AS j WHERE j.jobname = 'lockstep: nightly'"
+    )
+    client.schedule_workflow("restored", "@hourly", "w")
+    both = [("lockstep: nightly", "@daily", True), ("lockstep: restored", "@hourly", True)]
+    assert jobs(cron_database) == both
+
+
 def test_rolled_back_schedule_leaves_no_job(
     cron_database: Database, client: lockstep.Client
 ) -> None:
