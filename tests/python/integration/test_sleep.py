@@ -111,7 +111,7 @@ async def test_suspension_that_is_considered_twice_is_asked_for_once(
     monkeypatch.setattr(Branches, "_consider_suspension", consider_twice)
     monkeypatch.setattr(Branches, "_suspend", counted)
     async with run_worker(build_app()):
-        workflow_id = await client.enqueue("naps", 1.2)
+        workflow_id = await client.enqueue("naps", 2.5)
         await client.result(workflow_id, timeout=SOON)
     assert count == 1
 
