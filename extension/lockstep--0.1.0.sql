@@ -8256,7 +8256,274 @@ $$;
 COMMENT ON FUNCTION lockstep._write_queue(lockstep.queue) IS
     'Writes the limits of a queue that create_queue() or alter_queue() was given.';
 
--- sql/72_trigger/10_enqueue_rows.sql
+-- sql/72_trigger/attach_workflow.sql
+
+-- Attaches a workflow to a table: each row of a statement enqueues one.
+--
+-- Creates one AFTER … FOR EACH STATEMENT trigger per event, with transition tables, that
+-- calls enqueue_rows(), and returns their names. Attached again with the same settings it
+-- adds only what is missing, for partitions that came later; with other settings it
+-- replaces them, and says so.
+--
+-- SECURITY INVOKER, like what it calls: it takes the right to create triggers on the
+-- table, and parses expressions with no more rights than the caller has. The default of
+-- search_path is evaluated by the caller: it is the one in which they were written.
+--
+-- Locks: those of _place_triggers().
+CREATE FUNCTION lockstep.attach_workflow(
+    table_name regclass,
+    workflow_name text,
+    queue_name text,
+    events text[] DEFAULT '{INSERT}',
+    columns text[] DEFAULT NULL,
+    condition text DEFAULT NULL,
+    named_args text DEFAULT NULL,
+    workflow_id text DEFAULT NULL,
+    deduplication_id text DEFAULT NULL,
+    on_duplicate text DEFAULT 'return',
+    priority int DEFAULT 0,
+    queue_partition_key text DEFAULT NULL,
+    debounce interval DEFAULT NULL,
+    debounce_max_delay interval DEFAULT NULL,
+    search_path name[] DEFAULT pg_catalog.current_schemas(false)
+)
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_events constant text[] := upper(attach_workflow.events::text)::text[];
+    v_search_path constant text := concat_ws(', ', (
+        SELECT string_agg(quote_ident(s.name), ', ' ORDER BY s.place)
+        FROM unnest(attach_workflow.search_path) WITH ORDINALITY AS s (name, place)
+        WHERE s.name NOT LIKE 'pg\_temp%'
+    ), 'pg_temp');
+    v_primary_key text[];
+    v_problem text[];
+    v_arguments text[];
+    r_triggers record;
+BEGIN
+    -- enqueues nothing, and refuses what it would refuse later
+    PERFORM lockstep.enqueue_workflows(
+        attach_workflow.workflow_name, attach_workflow.queue_name, '{}',
+        on_duplicate => attach_workflow.on_duplicate, priority => attach_workflow.priority,
+        debounce => attach_workflow.debounce, debounce_max_delay => attach_workflow.debounce_max_delay
+    );
+    IF attach_workflow.debounce IS NOT NULL AND attach_workflow.deduplication_id IS NULL THEN
+        RAISE EXCEPTION 'debounce needs a deduplication_id'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('debounce is %s, deduplication_id is null.', attach_workflow.debounce),
+                  HINT = 'Rows with the same queue and deduplication_id become one workflow.';
+    END IF;
+
+    v_problem := lockstep._attachment_problem(
+        attach_workflow.table_name, v_events, attach_workflow.columns, attach_workflow.condition,
+        attach_workflow.named_args, attach_workflow.workflow_id, attach_workflow.deduplication_id,
+        attach_workflow.queue_partition_key, v_search_path
+    );
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
+
+    IF attach_workflow.named_args IS NULL THEN
+        v_primary_key := (
+            SELECT array_agg(a.attname::text ORDER BY array_position(x.indkey::int2[], a.attnum))
+            FROM pg_index AS x
+            INNER JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)
+            WHERE x.indrelid = attach_workflow.table_name
+                AND x.indisprimary
+        );
+    END IF;
+
+    -- what has its default is left out, for the sake of who reads \d
+    SELECT array_agg(p.text ORDER BY a.place, p.place)
+    INTO v_arguments
+    FROM (
+        VALUES
+            (1, 'workflow_name', attach_workflow.workflow_name),
+            (2, 'queue_name', attach_workflow.queue_name),
+            (3, 'columns', attach_workflow.columns::text),
+            (4, 'condition', attach_workflow.condition),
+            (5, 'primary_key', v_primary_key::text),
+            (6, 'named_args', attach_workflow.named_args),
+            (7, 'workflow_id', attach_workflow.workflow_id),
+            (8, 'deduplication_id', attach_workflow.deduplication_id),
+            (9, 'on_duplicate', nullif(attach_workflow.on_duplicate, 'return')),
+            (10, 'priority', nullif(attach_workflow.priority, 0)::text),
+            (11, 'queue_partition_key', attach_workflow.queue_partition_key),
+            (12, 'debounce', attach_workflow.debounce::text),
+            (13, 'debounce_max_delay', attach_workflow.debounce_max_delay::text),
+            (14, 'search_path', v_search_path)
+    ) AS a (place, key, value)
+    CROSS JOIN LATERAL (VALUES (1, a.key), (2, a.value)) AS p (place, text)
+    WHERE a.value IS NOT NULL;
+
+    SELECT t.*
+    INTO r_triggers
+    FROM lockstep._place_triggers(attach_workflow.table_name, v_events, v_arguments) AS t;
+
+    IF r_triggers.changed_count > 0 THEN
+        RAISE NOTICE 'workflow "%" was attached to % with other settings, which are replaced',
+            attach_workflow.workflow_name, attach_workflow.table_name;
+    END IF;
+
+    RETURN r_triggers.trigger_names;
+END
+$$;
+COMMENT ON FUNCTION lockstep.attach_workflow(
+    regclass, text, text, text[], text[], text, text, text, text, text, int, text, interval, interval, name[]
+) IS
+    'Attaches a workflow to a table: each row of a statement enqueues one; returns the triggers.';
+
+-- sql/72_trigger/attachment_problem.sql
+
+-- Finds what attach_workflow() cannot take: NULL, or message, detail and hint.
+--
+-- Expressions are parsed, and LIMIT 0 evaluates none of them, with the caller's rights
+-- and the search_path that they will have. The cursor of the loop takes no second
+-- statement, WHERE neither aggregates nor sets, and what fits between parentheses and
+-- between THEN and END is one expression and no more. The exception block is for their
+-- errors.
+CREATE FUNCTION lockstep._attachment_problem(
+    p_table regclass,
+    p_events text[],
+    p_columns text[],
+    p_condition text,
+    p_named_args text,
+    p_workflow_id text,
+    p_deduplication_id text,
+    p_queue_partition_key text,
+    p_search_path text
+)
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_table text;
+    v_kind "char";
+    v_source text;
+    v_statement text;
+    v_hint text;
+    r_expression record;
+    r_nothing record;
+BEGIN
+    SELECT format('%I.%I', n.nspname, c.relname), c.relkind
+    INTO v_table, v_kind
+    FROM pg_class AS c
+    INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = p_table;
+
+    IF v_kind IS NULL OR v_kind NOT IN ('r', 'p') THEN
+        RETURN ARRAY[
+            'table_name must be a table', coalesce(v_table || ' is none.', 'It is null.'),
+            'Postgres collects the rows of a statement for tables and partitioned tables only.'
+        ];
+    ELSIF (p_events <> '{}' AND p_events <@ ARRAY['INSERT', 'UPDATE', 'DELETE']) IS NOT TRUE THEN
+        RETURN ARRAY[
+            'events must be some of INSERT, UPDATE and DELETE',
+            format('They are %s.', coalesce(p_events::text, 'null')),
+            'Pass for example ''{INSERT,UPDATE}''. Postgres collects no rows for TRUNCATE.'
+        ];
+    ELSIF p_columns = '{}' OR array_position(p_columns, NULL) IS NOT NULL
+        OR (p_columns IS NOT NULL AND NOT 'UPDATE' = ANY (p_events))
+    THEN
+        RETURN ARRAY[
+            'columns must name columns, and UPDATE must be an event',
+            format('They are %s, and the events %s.', p_columns, p_events),
+            'Leave columns out, or pass events => ''{UPDATE}''.'
+        ];
+    ELSIF p_named_args IS NULL
+        AND NOT EXISTS (SELECT FROM pg_index AS x WHERE x.indrelid = p_table AND x.indisprimary)
+    THEN
+        RETURN ARRAY[
+            format('%s has no primary key, so named_args is needed', v_table),
+            'Without named_args a workflow gets the columns of the primary key.',
+            'Pass an expression, for example named_args => ''to_jsonb(new)''.'
+        ];
+    END IF;
+
+    v_source := format(concat_ws(
+        ' CROSS JOIN ',
+        CASE WHEN p_events && ARRAY['INSERT', 'UPDATE'] THEN '(SELECT * FROM unnest(NULL::%1$s[])) AS new' END,
+        CASE WHEN p_events && ARRAY['UPDATE', 'DELETE'] THEN '(SELECT * FROM unnest(NULL::%1$s[])) AS old' END
+    ), v_table);
+
+    FOR r_expression IN
+        SELECT e.argument, e.text, e.suffix
+        FROM (
+            VALUES
+                ('columns', (
+                    SELECT string_agg(format('new.%1$I IS DISTINCT FROM old.%1$I', c.name), ' OR ')
+                    FROM unnest(p_columns) AS c (name)
+                ), ''),
+                ('condition', p_condition, ''),
+                ('named_args', p_named_args, '::jsonb IS NULL'),
+                ('workflow_id', p_workflow_id, '::text IS NULL'),
+                ('deduplication_id', p_deduplication_id, '::text IS NULL'),
+                ('queue_partition_key', p_queue_partition_key, '::text IS NULL')
+        ) AS e (argument, text, suffix)
+        WHERE e.text IS NOT NULL
+    LOOP
+        BEGIN
+            v_statement := format(
+                E'SELECT FROM %1$s WHERE (\n%2$s\n)%3$s AND CASE WHEN true THEN\n%2$s\nEND%3$s LIMIT 0',
+                v_source, r_expression.text, r_expression.suffix
+            );
+            PERFORM set_config('search_path', p_search_path, true);
+            FOR r_nothing IN EXECUTE v_statement LOOP
+                NULL;
+            END LOOP;
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+        EXCEPTION
+            WHEN syntax_error_or_access_rule_violation OR data_exception OR feature_not_supported THEN
+                GET STACKED DIAGNOSTICS v_hint = PG_EXCEPTION_HINT;
+
+                RETURN ARRAY[
+                    format('%s cannot be evaluated', r_expression.argument), SQLERRM,
+                    CASE
+                        WHEN r_expression.argument = 'columns'
+                            THEN 'Name columns of types that have an equality operator; compare others in condition.'
+                        WHEN v_hint <> '' THEN v_hint
+                        ELSE 'Pass one SQL expression over new (of INSERT, UPDATE) and old (of UPDATE, DELETE).'
+                    END
+                ];
+        END;
+    END LOOP;
+
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._attachment_problem(
+    regclass, text[], text[], text, text, text, text, text, text
+) IS
+    'Finds what attach_workflow() cannot take: NULL, or message, detail and hint.';
+
+-- sql/72_trigger/detach_workflow.sql
+
+-- Detaches a workflow from a table, its partitions and children: true if it was attached.
+--
+-- What is enqueued stays. SECURITY INVOKER: dropping a trigger takes the table's owner.
+-- Locks: those of _place_triggers().
+CREATE FUNCTION lockstep.detach_workflow(table_name regclass, workflow_name text)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN (
+        SELECT t.changed_count > 0
+        FROM lockstep._place_triggers(
+            detach_workflow.table_name, '{}', ARRAY['workflow_name', detach_workflow.workflow_name]
+        ) AS t
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep.detach_workflow(regclass, text) IS
+    'Detaches a workflow from a table, its partitions and children: true if it was attached.';
+
+-- sql/72_trigger/enqueue_rows.sql
 
 -- The trigger function of attach_workflow(): enqueues a workflow for each row of a statement.
 --
@@ -8388,131 +8655,7 @@ $$;
 COMMENT ON FUNCTION lockstep.enqueue_rows() IS
     'The trigger function of attach_workflow(): enqueues a workflow for each row of a statement.';
 
--- sql/72_trigger/20_attachment_problem.sql
-
--- Finds what attach_workflow() cannot take: NULL, or message, detail and hint.
---
--- Expressions are parsed, and LIMIT 0 evaluates none of them, with the caller's rights
--- and the search_path that they will have. The cursor of the loop takes no second
--- statement, WHERE neither aggregates nor sets, and what fits between parentheses and
--- between THEN and END is one expression and no more. The exception block is for their
--- errors.
-CREATE FUNCTION lockstep._attachment_problem(
-    p_table regclass,
-    p_events text[],
-    p_columns text[],
-    p_condition text,
-    p_named_args text,
-    p_workflow_id text,
-    p_deduplication_id text,
-    p_queue_partition_key text,
-    p_search_path text
-)
-RETURNS text[]
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_table text;
-    v_kind "char";
-    v_source text;
-    v_statement text;
-    v_hint text;
-    r_expression record;
-    r_nothing record;
-BEGIN
-    SELECT format('%I.%I', n.nspname, c.relname), c.relkind
-    INTO v_table, v_kind
-    FROM pg_class AS c
-    INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.oid = p_table;
-
-    IF v_kind IS NULL OR v_kind NOT IN ('r', 'p') THEN
-        RETURN ARRAY[
-            'table_name must be a table', coalesce(v_table || ' is none.', 'It is null.'),
-            'Postgres collects the rows of a statement for tables and partitioned tables only.'
-        ];
-    ELSIF (p_events <> '{}' AND p_events <@ ARRAY['INSERT', 'UPDATE', 'DELETE']) IS NOT TRUE THEN
-        RETURN ARRAY[
-            'events must be some of INSERT, UPDATE and DELETE',
-            format('They are %s.', coalesce(p_events::text, 'null')),
-            'Pass for example ''{INSERT,UPDATE}''. Postgres collects no rows for TRUNCATE.'
-        ];
-    ELSIF p_columns = '{}' OR array_position(p_columns, NULL) IS NOT NULL
-        OR (p_columns IS NOT NULL AND NOT 'UPDATE' = ANY (p_events))
-    THEN
-        RETURN ARRAY[
-            'columns must name columns, and UPDATE must be an event',
-            format('They are %s, and the events %s.', p_columns, p_events),
-            'Leave columns out, or pass events => ''{UPDATE}''.'
-        ];
-    ELSIF p_named_args IS NULL
-        AND NOT EXISTS (SELECT FROM pg_index AS x WHERE x.indrelid = p_table AND x.indisprimary)
-    THEN
-        RETURN ARRAY[
-            format('%s has no primary key, so named_args is needed', v_table),
-            'Without named_args a workflow gets the columns of the primary key.',
-            'Pass an expression, for example named_args => ''to_jsonb(new)''.'
-        ];
-    END IF;
-
-    v_source := format(concat_ws(
-        ' CROSS JOIN ',
-        CASE WHEN p_events && ARRAY['INSERT', 'UPDATE'] THEN '(SELECT * FROM unnest(NULL::%1$s[])) AS new' END,
-        CASE WHEN p_events && ARRAY['UPDATE', 'DELETE'] THEN '(SELECT * FROM unnest(NULL::%1$s[])) AS old' END
-    ), v_table);
-
-    FOR r_expression IN
-        SELECT e.argument, e.text, e.suffix
-        FROM (
-            VALUES
-                ('columns', (
-                    SELECT string_agg(format('new.%1$I IS DISTINCT FROM old.%1$I', c.name), ' OR ')
-                    FROM unnest(p_columns) AS c (name)
-                ), ''),
-                ('condition', p_condition, ''),
-                ('named_args', p_named_args, '::jsonb IS NULL'),
-                ('workflow_id', p_workflow_id, '::text IS NULL'),
-                ('deduplication_id', p_deduplication_id, '::text IS NULL'),
-                ('queue_partition_key', p_queue_partition_key, '::text IS NULL')
-        ) AS e (argument, text, suffix)
-        WHERE e.text IS NOT NULL
-    LOOP
-        BEGIN
-            v_statement := format(
-                E'SELECT FROM %1$s WHERE (\n%2$s\n)%3$s AND CASE WHEN true THEN\n%2$s\nEND%3$s LIMIT 0',
-                v_source, r_expression.text, r_expression.suffix
-            );
-            PERFORM set_config('search_path', p_search_path, true);
-            FOR r_nothing IN EXECUTE v_statement LOOP
-                NULL;
-            END LOOP;
-            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-        EXCEPTION
-            WHEN syntax_error_or_access_rule_violation OR data_exception OR feature_not_supported THEN
-                GET STACKED DIAGNOSTICS v_hint = PG_EXCEPTION_HINT;
-
-                RETURN ARRAY[
-                    format('%s cannot be evaluated', r_expression.argument), SQLERRM,
-                    CASE
-                        WHEN r_expression.argument = 'columns'
-                            THEN 'Name columns of types that have an equality operator; compare others in condition.'
-                        WHEN v_hint <> '' THEN v_hint
-                        ELSE 'Pass one SQL expression over new (of INSERT, UPDATE) and old (of UPDATE, DELETE).'
-                    END
-                ];
-        END;
-    END LOOP;
-
-    RETURN NULL;
-END
-$$;
-COMMENT ON FUNCTION lockstep._attachment_problem(
-    regclass, text[], text[], text, text, text, text, text, text
-) IS
-    'Finds what attach_workflow() cannot take: NULL, or message, detail and hint.';
-
--- sql/72_trigger/30_place_triggers.sql
+-- sql/72_trigger/place_triggers.sql
 
 -- Gives a table, its partitions and children the triggers of an attachment, and no others.
 --
@@ -8624,204 +8767,6 @@ $$;
 COMMENT ON FUNCTION lockstep._place_triggers(regclass, text[], text[]) IS
     'Gives a table, its partitions and children the triggers of an attachment, and no others.';
 
--- sql/72_trigger/40_attach_workflow.sql
-
--- Attaches a workflow to a table: each row of a statement enqueues one.
---
--- Creates one AFTER … FOR EACH STATEMENT trigger per event, with transition tables, that
--- calls enqueue_rows(), and returns their names. Attached again with the same settings it
--- adds only what is missing, for partitions that came later; with other settings it
--- replaces them, and says so.
---
--- SECURITY INVOKER, like what it calls: it takes the right to create triggers on the
--- table, and parses expressions with no more rights than the caller has. The default of
--- search_path is evaluated by the caller: it is the one in which they were written.
---
--- Locks: those of _place_triggers().
-CREATE FUNCTION lockstep.attach_workflow(
-    table_name regclass,
-    workflow_name text,
-    queue_name text,
-    events text[] DEFAULT '{INSERT}',
-    columns text[] DEFAULT NULL,
-    condition text DEFAULT NULL,
-    named_args text DEFAULT NULL,
-    workflow_id text DEFAULT NULL,
-    deduplication_id text DEFAULT NULL,
-    on_duplicate text DEFAULT 'return',
-    priority int DEFAULT 0,
-    queue_partition_key text DEFAULT NULL,
-    debounce interval DEFAULT NULL,
-    debounce_max_delay interval DEFAULT NULL,
-    search_path name[] DEFAULT pg_catalog.current_schemas(false)
-)
-RETURNS text[]
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_events constant text[] := upper(attach_workflow.events::text)::text[];
-    v_search_path constant text := concat_ws(', ', (
-        SELECT string_agg(quote_ident(s.name), ', ' ORDER BY s.place)
-        FROM unnest(attach_workflow.search_path) WITH ORDINALITY AS s (name, place)
-        WHERE s.name NOT LIKE 'pg\_temp%'
-    ), 'pg_temp');
-    v_primary_key text[];
-    v_problem text[];
-    v_arguments text[];
-    r_triggers record;
-BEGIN
-    -- enqueues nothing, and refuses what it would refuse later
-    PERFORM lockstep.enqueue_workflows(
-        attach_workflow.workflow_name, attach_workflow.queue_name, '{}',
-        on_duplicate => attach_workflow.on_duplicate, priority => attach_workflow.priority,
-        debounce => attach_workflow.debounce, debounce_max_delay => attach_workflow.debounce_max_delay
-    );
-    IF attach_workflow.debounce IS NOT NULL AND attach_workflow.deduplication_id IS NULL THEN
-        RAISE EXCEPTION 'debounce needs a deduplication_id'
-            USING ERRCODE = 'invalid_parameter_value',
-                  DETAIL = format('debounce is %s, deduplication_id is null.', attach_workflow.debounce),
-                  HINT = 'Rows with the same queue and deduplication_id become one workflow.';
-    END IF;
-
-    v_problem := lockstep._attachment_problem(
-        attach_workflow.table_name, v_events, attach_workflow.columns, attach_workflow.condition,
-        attach_workflow.named_args, attach_workflow.workflow_id, attach_workflow.deduplication_id,
-        attach_workflow.queue_partition_key, v_search_path
-    );
-    IF v_problem IS NOT NULL THEN
-        RAISE EXCEPTION '%', v_problem[1]
-            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
-    END IF;
-
-    IF attach_workflow.named_args IS NULL THEN
-        v_primary_key := (
-            SELECT array_agg(a.attname::text ORDER BY array_position(x.indkey::int2[], a.attnum))
-            FROM pg_index AS x
-            INNER JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)
-            WHERE x.indrelid = attach_workflow.table_name
-                AND x.indisprimary
-        );
-    END IF;
-
-    -- what has its default is left out, for the sake of who reads \d
-    SELECT array_agg(p.text ORDER BY a.place, p.place)
-    INTO v_arguments
-    FROM (
-        VALUES
-            (1, 'workflow_name', attach_workflow.workflow_name),
-            (2, 'queue_name', attach_workflow.queue_name),
-            (3, 'columns', attach_workflow.columns::text),
-            (4, 'condition', attach_workflow.condition),
-            (5, 'primary_key', v_primary_key::text),
-            (6, 'named_args', attach_workflow.named_args),
-            (7, 'workflow_id', attach_workflow.workflow_id),
-            (8, 'deduplication_id', attach_workflow.deduplication_id),
-            (9, 'on_duplicate', nullif(attach_workflow.on_duplicate, 'return')),
-            (10, 'priority', nullif(attach_workflow.priority, 0)::text),
-            (11, 'queue_partition_key', attach_workflow.queue_partition_key),
-            (12, 'debounce', attach_workflow.debounce::text),
-            (13, 'debounce_max_delay', attach_workflow.debounce_max_delay::text),
-            (14, 'search_path', v_search_path)
-    ) AS a (place, key, value)
-    CROSS JOIN LATERAL (VALUES (1, a.key), (2, a.value)) AS p (place, text)
-    WHERE a.value IS NOT NULL;
-
-    SELECT t.*
-    INTO r_triggers
-    FROM lockstep._place_triggers(attach_workflow.table_name, v_events, v_arguments) AS t;
-
-    IF r_triggers.changed_count > 0 THEN
-        RAISE NOTICE 'workflow "%" was attached to % with other settings, which are replaced',
-            attach_workflow.workflow_name, attach_workflow.table_name;
-    END IF;
-
-    RETURN r_triggers.trigger_names;
-END
-$$;
-COMMENT ON FUNCTION lockstep.attach_workflow(
-    regclass, text, text, text[], text[], text, text, text, text, text, int, text, interval, interval, name[]
-) IS
-    'Attaches a workflow to a table: each row of a statement enqueues one; returns the triggers.';
-
--- sql/72_trigger/50_detach_workflow.sql
-
--- Detaches a workflow from a table, its partitions and children: true if it was attached.
---
--- What is enqueued stays. SECURITY INVOKER: dropping a trigger takes the table's owner.
--- Locks: those of _place_triggers().
-CREATE FUNCTION lockstep.detach_workflow(table_name regclass, workflow_name text)
-RETURNS boolean
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    RETURN (
-        SELECT t.changed_count > 0
-        FROM lockstep._place_triggers(
-            detach_workflow.table_name, '{}', ARRAY['workflow_name', detach_workflow.workflow_name]
-        ) AS t
-    );
-END
-$$;
-COMMENT ON FUNCTION lockstep.detach_workflow(regclass, text) IS
-    'Detaches a workflow from a table, its partitions and children: true if it was attached.';
-
--- sql/72_trigger/60_attachments.sql
-
--- The attached workflows, read from the triggers: there is no second place that could
--- say otherwise. pg_trigger ends each argument with a zero byte; the hexadecimal form is
--- cut there, two digits at a time.
-CREATE VIEW lockstep.attachments AS
-SELECT
-    t.tgrelid::regclass AS table_name,
-    s.settings ->> 'workflow_name' AS workflow_name,
-    s.settings ->> 'queue_name' AS queue_name,
-    array_agg(e.event ORDER BY e.place) AS events,
-    (s.settings ->> 'columns')::text[] AS columns,
-    s.settings ->> 'condition' AS condition,
-    (s.settings ->> 'primary_key')::text[] AS primary_key,
-    s.settings ->> 'named_args' AS named_args,
-    s.settings ->> 'workflow_id' AS workflow_id,
-    s.settings ->> 'deduplication_id' AS deduplication_id,
-    coalesce(s.settings ->> 'on_duplicate', 'return') AS on_duplicate,
-    coalesce((s.settings ->> 'priority')::int, 0) AS priority,
-    s.settings ->> 'queue_partition_key' AS queue_partition_key,
-    (s.settings ->> 'debounce')::interval AS debounce,
-    (s.settings ->> 'debounce_max_delay')::interval AS debounce_max_delay,
-    s.settings ->> 'search_path' AS search_path,
-    bool_and(t.tgenabled IN ('O', 'A')) AS is_enabled
-FROM pg_catalog.pg_trigger AS t
-INNER JOIN (VALUES (1, 'INSERT', 4), (2, 'UPDATE', 16), (3, 'DELETE', 8)) AS e (place, event, tgtype)
-    ON t.tgtype & e.tgtype <> 0
-CROSS JOIN LATERAL (
-    SELECT
-        jsonb_object(array_agg(convert_from(decode(m.hex[1], 'hex'), getdatabaseencoding()) ORDER BY m.place))
-            AS settings
-    FROM regexp_matches(encode(t.tgargs, 'hex'), '((?:..)*?)00', 'g') WITH ORDINALITY AS m (hex, place)
-) AS s
-WHERE t.tgfoid = 'lockstep.enqueue_rows()'::regprocedure
-GROUP BY t.tgrelid, s.settings;
-COMMENT ON VIEW lockstep.attachments IS
-    'The workflows that are attached to tables, with a row for each partition and child.';
-COMMENT ON COLUMN lockstep.attachments.table_name IS 'Table whose rows enqueue workflows.';
-COMMENT ON COLUMN lockstep.attachments.workflow_name IS 'Workflow that each row enqueues.';
-COMMENT ON COLUMN lockstep.attachments.queue_name IS 'Queue in which it waits.';
-COMMENT ON COLUMN lockstep.attachments.events IS 'Statements that enqueue: INSERT, UPDATE, DELETE.';
-COMMENT ON COLUMN lockstep.attachments.columns IS 'Columns of which an UPDATE must change one; NULL: any UPDATE.';
-COMMENT ON COLUMN lockstep.attachments.condition IS 'Expression that must be true of a row.';
-COMMENT ON COLUMN lockstep.attachments.primary_key IS 'Columns that are the arguments where no expression is.';
-COMMENT ON COLUMN lockstep.attachments.named_args IS 'Expression for the arguments.';
-COMMENT ON COLUMN lockstep.attachments.workflow_id IS 'Expression for the workflow_id.';
-COMMENT ON COLUMN lockstep.attachments.deduplication_id IS 'Expression for the deduplication_id.';
-COMMENT ON COLUMN lockstep.attachments.on_duplicate IS 'What a duplicate does: return or raise.';
-COMMENT ON COLUMN lockstep.attachments.priority IS 'Priority of the workflows.';
-COMMENT ON COLUMN lockstep.attachments.queue_partition_key IS 'Expression for the queue_partition_key.';
-COMMENT ON COLUMN lockstep.attachments.debounce IS 'Pause after the last row, after which the workflow starts.';
-COMMENT ON COLUMN lockstep.attachments.debounce_max_delay IS 'Longest time that further rows can put it off.';
-COMMENT ON COLUMN lockstep.attachments.search_path IS 'Where the expressions find what they name.';
-COMMENT ON COLUMN lockstep.attachments.is_enabled IS 'Whether the triggers fire for ordinary sessions.';
-
 -- sql/74_schedule/adjust_cron_job.sql
 
 -- Makes pg_cron have a job for a schedule, or none, as the schedule wants it.
@@ -8851,12 +8796,12 @@ BEGIN
             USING
                 CASE WHEN octet_length(v_job_name) < 64 THEN v_job_name ELSE 'lockstep: ' || md5(v_job_name) END,
                 btrim(p_schedule.cron, E' \t'),
-                format('SELECT lockstep._start_tick_of_job(%L)', p_schedule.schedule_name),
+                lockstep._cron_job_command(p_schedule.schedule_name),
                 p_schedule.cron_job_id;
     END IF;
 
     IF p_schedule.cron_job_id IS DISTINCT FROM v_job_id THEN
-        PERFORM lockstep._drop_cron_job(p_schedule.cron_job_id);
+        PERFORM lockstep._drop_cron_job(p_schedule.schedule_name, p_schedule.cron_job_id);
 
         UPDATE lockstep.schedule AS s
         SET cron_job_id = v_job_id
@@ -8943,6 +8888,19 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.backfill_schedule(text, timestamptz, timestamptz) IS
     'Starts the workflows of past ticks; returns the id of the workflow that does it.';
+
+-- sql/74_schedule/cron_job_command.sql
+
+-- Returns what the job of a schedule runs; it is also how a job is known to be its own.
+CREATE FUNCTION lockstep._cron_job_command(p_schedule_name text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+BEGIN ATOMIC
+    SELECT 'SELECT lockstep._start_tick_of_job(' || quote_literal(p_schedule_name) || ')';
+END;
+COMMENT ON FUNCTION lockstep._cron_job_command(text) IS
+    'Returns what the job of a schedule runs.';
 
 -- sql/74_schedule/cron_problem.sql
 
@@ -9135,11 +9093,12 @@ COMMENT ON FUNCTION lockstep.declare_schedules(jsonb) IS
 
 -- sql/74_schedule/drop_cron_job.sql
 
--- Removes a job of pg_cron, if there is one and pg_cron still has it.
+-- Removes a schedule's job of pg_cron, if there is one and pg_cron still has it.
 --
 -- One that cannot be removed any more does no harm: it finds nothing to start. After a
--- restore without pg_cron's tables the id may be that of a job of somebody else.
-CREATE FUNCTION lockstep._drop_cron_job(p_job_id bigint)
+-- restore without pg_cron's tables the id may be that of somebody else's job, also of
+-- another schedule's.
+CREATE FUNCTION lockstep._drop_cron_job(p_schedule_name text, p_job_id bigint)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -9151,17 +9110,17 @@ BEGIN
         RETURN;
     END IF;
 
-    EXECUTE format('SELECT EXISTS (SELECT FROM %I.job AS j WHERE j.jobid = $1 AND j.command LIKE $2)', 'cron')
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I.job AS j WHERE j.jobid = $1 AND j.command = $2)', 'cron')
         INTO v_is_there
-        USING p_job_id, 'SELECT lockstep.%';
+        USING p_job_id, lockstep._cron_job_command(p_schedule_name);
 
     IF v_is_there THEN
         EXECUTE format('SELECT %I.unschedule($1)', 'cron') USING p_job_id;
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._drop_cron_job(bigint) IS
-    'Removes a job of pg_cron, if there is one and pg_cron still has it.';
+COMMENT ON FUNCTION lockstep._drop_cron_job(text, bigint) IS
+    'Removes a schedule''s job of pg_cron, if there is one and pg_cron still has it.';
 
 -- sql/74_schedule/due_schedules.sql
 
@@ -9340,7 +9299,7 @@ BEGIN
     WHERE s.schedule_name = pause_schedule.schedule_name
         AND NOT s.is_paused;
 
-    PERFORM lockstep._drop_cron_job(v_job_id);
+    PERFORM lockstep._drop_cron_job(pause_schedule.schedule_name, v_job_id);
 END
 $$;
 COMMENT ON FUNCTION lockstep.pause_schedule(text) IS
@@ -9956,7 +9915,7 @@ BEGIN
         PERFORM lockstep._refuse_unknown_schedule(unschedule_workflow.schedule_name);
     END IF;
 
-    PERFORM lockstep._drop_cron_job(v_job_id);
+    PERFORM lockstep._drop_cron_job(unschedule_workflow.schedule_name, v_job_id);
 END
 $$;
 COMMENT ON FUNCTION lockstep.unschedule_workflow(text) IS
@@ -10382,34 +10341,6 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.attach_state_machine(regclass, name, text, name, boolean) IS
     'Lets the rows of a table move only as a state machine allows.';
-
--- sql/76_state_machine/attached_state_machines.sql
-
--- The tables that follow a state machine, as their triggers say.
-CREATE VIEW lockstep.attached_state_machines AS
-SELECT
-    t.tgrelid::regclass AS table_name,
-    a.machine_name,
-    a.state_column,
-    a.version_column,
-    t.tgenabled <> 'D' AS is_enabled
-FROM pg_catalog.pg_trigger AS t
-CROSS JOIN LATERAL convert_from(
-    substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()
-) AS d (argument)
-CROSS JOIN LATERAL jsonb_to_record(d.argument::jsonb)
-    AS a (machine_name text, state_column text, version_column text)
-WHERE t.tgname = 'lockstep_state_machine'
-    AND t.tgparentid = 0;
-COMMENT ON VIEW lockstep.attached_state_machines IS
-    'The tables that follow a state machine, as their triggers say.';
-COMMENT ON COLUMN lockstep.attached_state_machines.table_name IS 'Table whose rows follow it.';
-COMMENT ON COLUMN lockstep.attached_state_machines.machine_name IS 'State machine that they follow.';
-COMMENT ON COLUMN lockstep.attached_state_machines.state_column IS 'Column that holds the state.';
-COMMENT ON COLUMN lockstep.attached_state_machines.version_column IS
-    'Column that holds the version that a row follows; without one it is the newest.';
-COMMENT ON COLUMN lockstep.attached_state_machines.is_enabled IS
-    'Whether the trigger is enabled; a disabled one checks and records nothing.';
 
 -- sql/76_state_machine/create_state_machine.sql
 
@@ -11164,6 +11095,89 @@ COMMENT ON COLUMN lockstep.unserved_workflows.workflow_name IS 'Name that they w
 COMMENT ON COLUMN lockstep.unserved_workflows.app_version IS 'Version that they ask for, if any.';
 COMMENT ON COLUMN lockstep.unserved_workflows.workflow_count IS 'How many there are.';
 COMMENT ON COLUMN lockstep.unserved_workflows.waiting_since IS 'When the oldest became claimable.';
+
+-- sql/80_admin/22_attachments.sql
+
+-- The attached workflows, read from the triggers: there is no second place that could
+-- say otherwise. pg_trigger ends each argument with a zero byte; the hexadecimal form is
+-- cut there, two digits at a time.
+CREATE VIEW lockstep.attachments AS
+SELECT
+    t.tgrelid::regclass AS table_name,
+    s.settings ->> 'workflow_name' AS workflow_name,
+    s.settings ->> 'queue_name' AS queue_name,
+    array_agg(e.event ORDER BY e.place) AS events,
+    (s.settings ->> 'columns')::text[] AS columns,
+    s.settings ->> 'condition' AS condition,
+    (s.settings ->> 'primary_key')::text[] AS primary_key,
+    s.settings ->> 'named_args' AS named_args,
+    s.settings ->> 'workflow_id' AS workflow_id,
+    s.settings ->> 'deduplication_id' AS deduplication_id,
+    coalesce(s.settings ->> 'on_duplicate', 'return') AS on_duplicate,
+    coalesce((s.settings ->> 'priority')::int, 0) AS priority,
+    s.settings ->> 'queue_partition_key' AS queue_partition_key,
+    (s.settings ->> 'debounce')::interval AS debounce,
+    (s.settings ->> 'debounce_max_delay')::interval AS debounce_max_delay,
+    s.settings ->> 'search_path' AS search_path,
+    bool_and(t.tgenabled IN ('O', 'A')) AS is_enabled
+FROM pg_catalog.pg_trigger AS t
+INNER JOIN (VALUES (1, 'INSERT', 4), (2, 'UPDATE', 16), (3, 'DELETE', 8)) AS e (place, event, tgtype)
+    ON t.tgtype & e.tgtype <> 0
+CROSS JOIN LATERAL (
+    SELECT
+        jsonb_object(array_agg(convert_from(decode(m.hex[1], 'hex'), getdatabaseencoding()) ORDER BY m.place))
+            AS settings
+    FROM regexp_matches(encode(t.tgargs, 'hex'), '((?:..)*?)00', 'g') WITH ORDINALITY AS m (hex, place)
+) AS s
+WHERE t.tgfoid = 'lockstep.enqueue_rows()'::regprocedure
+GROUP BY t.tgrelid, s.settings;
+COMMENT ON VIEW lockstep.attachments IS
+    'The workflows that are attached to tables, with a row for each partition and child.';
+COMMENT ON COLUMN lockstep.attachments.table_name IS 'Table whose rows enqueue workflows.';
+COMMENT ON COLUMN lockstep.attachments.workflow_name IS 'Workflow that each row enqueues.';
+COMMENT ON COLUMN lockstep.attachments.queue_name IS 'Queue in which it waits.';
+COMMENT ON COLUMN lockstep.attachments.events IS 'Statements that enqueue: INSERT, UPDATE, DELETE.';
+COMMENT ON COLUMN lockstep.attachments.columns IS 'Columns of which an UPDATE must change one; NULL: any UPDATE.';
+COMMENT ON COLUMN lockstep.attachments.condition IS 'Expression that must be true of a row.';
+COMMENT ON COLUMN lockstep.attachments.primary_key IS 'Columns that are the arguments where no expression is.';
+COMMENT ON COLUMN lockstep.attachments.named_args IS 'Expression for the arguments.';
+COMMENT ON COLUMN lockstep.attachments.workflow_id IS 'Expression for the workflow_id.';
+COMMENT ON COLUMN lockstep.attachments.deduplication_id IS 'Expression for the deduplication_id.';
+COMMENT ON COLUMN lockstep.attachments.on_duplicate IS 'What a duplicate does: return or raise.';
+COMMENT ON COLUMN lockstep.attachments.priority IS 'Priority of the workflows.';
+COMMENT ON COLUMN lockstep.attachments.queue_partition_key IS 'Expression for the queue_partition_key.';
+COMMENT ON COLUMN lockstep.attachments.debounce IS 'Pause after the last row, after which the workflow starts.';
+COMMENT ON COLUMN lockstep.attachments.debounce_max_delay IS 'Longest time that further rows can put it off.';
+COMMENT ON COLUMN lockstep.attachments.search_path IS 'Where the expressions find what they name.';
+COMMENT ON COLUMN lockstep.attachments.is_enabled IS 'Whether the triggers fire for ordinary sessions.';
+
+-- sql/80_admin/24_attached_state_machines.sql
+
+-- The tables that follow a state machine, as their triggers say.
+CREATE VIEW lockstep.attached_state_machines AS
+SELECT
+    t.tgrelid::regclass AS table_name,
+    a.machine_name,
+    a.state_column,
+    a.version_column,
+    t.tgenabled <> 'D' AS is_enabled
+FROM pg_catalog.pg_trigger AS t
+CROSS JOIN LATERAL convert_from(
+    substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()
+) AS d (argument)
+CROSS JOIN LATERAL jsonb_to_record(d.argument::jsonb)
+    AS a (machine_name text, state_column text, version_column text)
+WHERE t.tgname = 'lockstep_state_machine'
+    AND t.tgparentid = 0;
+COMMENT ON VIEW lockstep.attached_state_machines IS
+    'The tables that follow a state machine, as their triggers say.';
+COMMENT ON COLUMN lockstep.attached_state_machines.table_name IS 'Table whose rows follow it.';
+COMMENT ON COLUMN lockstep.attached_state_machines.machine_name IS 'State machine that they follow.';
+COMMENT ON COLUMN lockstep.attached_state_machines.state_column IS 'Column that holds the state.';
+COMMENT ON COLUMN lockstep.attached_state_machines.version_column IS
+    'Column that holds the version that a row follows; without one it is the newest.';
+COMMENT ON COLUMN lockstep.attached_state_machines.is_enabled IS
+    'Whether the trigger is enabled; a disabled one checks and records nothing.';
 
 -- sql/80_admin/30_capabilities.sql
 
