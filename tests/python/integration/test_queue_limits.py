@@ -121,6 +121,23 @@ async def test_place_that_another_worker_frees_is_taken_at_once(
         assert time.monotonic() - began < 2.0
 
 
+@pytest.mark.parametrize("limit", ["concurrency", "worker_concurrency", "partition_concurrency"])
+async def test_place_of_a_cancelled_workflow_is_taken_at_once(
+    database: Database, run_worker: Any, app: lockstep.App, held: asyncio.Event, limit: str
+) -> None:
+    database.rows(f"SELECT lockstep.create_queue('default', {limit} => 1)")
+    async with run_worker(app, poll_interval=RARELY):
+        running = database.enqueue("hold")
+        await until(lambda: database.status(running) == "PENDING", "the start of the first")
+        waiting = database.enqueue("pass_through")
+        await asyncio.sleep(1.5)  # past the quick polls
+        began = time.monotonic()
+        database.rows("SELECT lockstep.cancel_workflow(%s)", running)
+        await until(lambda: database.status(waiting) == "SUCCESS", "the end of the second")
+        assert time.monotonic() - began < 1.0, "the safety look of idle workers takes longer"
+        held.set()
+
+
 async def test_running_workers_heed_changes_of_a_queue(
     database: Database, run_worker: Any, app: lockstep.App, held: asyncio.Event
 ) -> None:
