@@ -5,7 +5,8 @@
 --
 -- concurrency: workflows that run at once, over all workers; worker_concurrency: in one
 -- worker; rate_limit and rate_period: executions that begin in any window of that
--- length; the partition limits: the same for the workflows of one queue_partition_key.
+-- length, where a month has 30 days and a day 24 hours; the partition limits: the same
+-- for the workflows of one queue_partition_key.
 -- Limits hold from the claims that begin after the commit; what runs goes on.
 --
 -- Lock order: as _write_queue().

@@ -27,6 +27,13 @@ DECLARE
 BEGIN
     ready := ARRAY[]::tid[];
 
+    -- A window has one length, with months of 30 days and days of 24 hours. By the calendar a
+    -- start of January 31st would be waited for until February 28th, and count until March 1st.
+    p_queue.rate_period := make_interval(secs => extract(EPOCH FROM p_queue.rate_period)::double precision);
+    p_queue.partition_rate_period := make_interval(
+        secs => extract(EPOCH FROM p_queue.partition_rate_period)::double precision
+    );
+
     IF p_queue.concurrency IS NOT NULL OR p_queue.worker_concurrency IS NOT NULL THEN
         SELECT count(*) AS of_all, count(*) FILTER (WHERE w.executor_id = p_executor.executor_id) AS of_this
         INTO r_running

@@ -146,6 +146,22 @@ SELECT ok(pg_temp.again_in() BETWEEN 1790 AND 1800, 'the partition that is first
 DELETE FROM lockstep.workflow_status AS w WHERE w.status = 'ENQUEUED';
 SELECT is(pg_temp.again_in(), NULL, 'where nothing waits nothing is waited for');
 
+-- a window has one length
+
+DELETE FROM lockstep.queue_start;
+SELECT lockstep.create_queue('q', rate_limit => 5, rate_period => '1 month');
+INSERT INTO lockstep.queue_start (queue_name, is_partition, partition_key, started_at, count_before, count_after)
+VALUES ('q', false, '', '2024-01-31 12:00:00+00', 0, 5);
+SELECT is(
+    (lockstep._ready_in_limited_queue(q, e, 10, '2024-02-29 13:00:00+00')).look_again_in,
+    extract(EPOCH FROM interval '23 hours')::double precision, 'a month is 30 days, also of a start that had no such day'
+)
+FROM lockstep.queue AS q
+CROSS JOIN lockstep.executor AS e
+WHERE q.queue_name = 'q';
+DELETE FROM lockstep.queue_start;
+SELECT lockstep.create_queue('q', partition_rate_limit => 1, partition_rate_period => '1 hour');
+
 -- a thousand partitions in vain
 
 INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, queue_partition_key)
