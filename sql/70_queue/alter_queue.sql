@@ -50,13 +50,14 @@ BEGIN
     v_wrong := (
         SELECT coalesce(l.name, 'null')
         FROM unnest(alter_queue.reset) AS l (name)
-        WHERE l.name IS NULL OR l.name <> ALL (v_limits) OR v_given ? l.name
+        WHERE l.name IS NULL OR l.name <> ALL (v_limits)
+            OR v_given ?| ARRAY[l.name, replace(l.name, '_limit', '_period')]
         LIMIT 1
     );
     IF v_wrong IS NOT NULL THEN
         RAISE EXCEPTION 'cannot reset "%"', v_wrong
             USING ERRCODE = 'invalid_parameter_value',
-                  DETAIL = CASE WHEN v_given ? v_wrong THEN 'It is given a value too.' ELSE 'It is no limit.' END,
+                  DETAIL = CASE WHEN v_wrong = ANY (v_limits) THEN 'A value is given for it too.' ELSE 'It is no limit.' END,
                   HINT = format('Limits are %s.', array_to_string(v_limits, ', '));
     END IF;
 

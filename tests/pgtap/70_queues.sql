@@ -163,7 +163,8 @@ VALUES
     ($$alter_queue('changed', reset => '{speed}')$$, '"speed"'),
     ($$alter_queue('changed', reset => '{NULL}')$$, '"null"'),
     ($$alter_queue('changed', reset => '{rate_period}')$$, '"rate_period"'),
-    ($$alter_queue('changed', concurrency => 1, reset => '{concurrency}')$$, '"concurrency"');
+    ($$alter_queue('changed', concurrency => 1, reset => '{concurrency}')$$, '"concurrency"'),
+    ($$alter_queue('changed', rate_period => '1 s', reset => '{rate_limit}')$$, '"rate_limit"');
 SELECT throws_ok('SELECT lockstep.' || r.call, '22023', NULL, format('%s is refused', r.call))
 FROM refused_change AS r;
 SELECT throws_like(
