@@ -70,7 +70,7 @@ BEGIN
         v_primary_key := (
             SELECT array_agg(a.attname::text ORDER BY array_position(x.indkey::int2[], a.attnum))
             FROM pg_index AS x
-            INNER JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)
+            INNER JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1])
             WHERE x.indrelid = attach_workflow.table_name
                 AND x.indisprimary
         );

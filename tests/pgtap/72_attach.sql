@@ -73,6 +73,14 @@ SELECT results_eq(
     'the view tells everything that attach_workflow was given'
 );
 
+CREATE TABLE covered (id int, name text, PRIMARY KEY (id) INCLUDE (name));
+SELECT lockstep.attach_workflow('covered', 'cover', 'orders');
+SELECT is(
+    (SELECT a.primary_key FROM lockstep.attachments AS a WHERE a.table_name = 'covered'::regclass),
+    ARRAY['id'],
+    'what an index includes is no part of the primary key'
+);
+
 -- names
 
 SELECT is(
