@@ -86,11 +86,12 @@ BEGIN
         FROM unnest((v_settings ->> 'primary_key')::text[]) AS c (name);
     END IF;
 
-    -- an expression may end with a comment; the first line is for who reads an error
+    -- an expression may end with a comment; the first line is for who reads an error;
+    -- enqueue_workflows() would take a null for no arguments, enqueue_workflow() refuses it
     v_statement := format(
         E'-- workflow %s\nSELECT %s, %s, %s, %s\nFROM %s%s',
         v_settings -> 'workflow_name',
-        E'array_agg((\n' || v_named_args || E'\n)::jsonb)',
+        E'array_agg(coalesce((\n' || v_named_args || E'\n)::jsonb, ''null''))',
         coalesce(E'array_agg((\n' || v_workflow_id || E'\n)::text)', 'NULL::text[]'),
         coalesce(E'array_agg((\n' || v_deduplication_id || E'\n)::text)', 'NULL::text[]'),
         coalesce(E'array_agg((\n' || v_partition_key || E'\n)::text)', 'NULL::text[]'),

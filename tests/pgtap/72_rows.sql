@@ -397,6 +397,15 @@ SELECT is(
     ('22023', 'named_args must be a JSON object')::text,
     'arguments that are no object fail the statement'
 );
+SELECT lockstep.attach_workflow('big', 'changed', 'q', named_args => 'CASE WHEN new.id > -6 THEN to_jsonb(new) END');
+SELECT is(
+    (SELECT (f.code, f.message)::text FROM pg_temp.failure_of(s.statement) AS f),
+    ('22023', 'named_args must be a JSON object')::text,
+    'arguments that are null fail the statement: ' || s.statement
+)
+FROM (
+    VALUES ('INSERT INTO big VALUES (-6, 0)'), ('INSERT INTO big VALUES (-5, 0), (-6, 0)')
+) AS s (statement);
 
 -- transactions
 
