@@ -4,7 +4,7 @@
 -- and the search_path that they will have. The cursor of the loop takes no second
 -- statement, WHERE neither aggregates nor sets, and what fits between parentheses and
 -- between THEN and END is one expression and no more. The exception block is for their
--- errors.
+-- errors. INTERSECT refuses the types that enqueue_rows() cannot compare.
 CREATE OR REPLACE FUNCTION lockstep._attachment_problem(
     p_table regclass,
     p_events text[],
@@ -66,8 +66,8 @@ BEGIN
 
     v_source := format(concat_ws(
         ' CROSS JOIN ',
-        CASE WHEN p_events && ARRAY['INSERT', 'UPDATE'] THEN '(SELECT * FROM unnest(NULL::%1$s[])) AS new' END,
-        CASE WHEN p_events && ARRAY['UPDATE', 'DELETE'] THEN '(SELECT * FROM unnest(NULL::%1$s[])) AS old' END
+        CASE WHEN p_events && ARRAY['INSERT', 'UPDATE'] THEN '(SELECT * FROM pg_catalog.unnest(NULL::%1$s[])) AS new' END,
+        CASE WHEN p_events && ARRAY['UPDATE', 'DELETE'] THEN '(SELECT * FROM pg_catalog.unnest(NULL::%1$s[])) AS old' END
     ), v_table);
 
     FOR r_expression IN
@@ -75,7 +75,7 @@ BEGIN
         FROM (
             VALUES
                 ('columns', (
-                    SELECT string_agg(format('new.%1$I IS DISTINCT FROM old.%1$I', c.name), ' OR ')
+                    SELECT string_agg(format('EXISTS (SELECT new.%1$I INTERSECT SELECT old.%1$I)', c.name), ' OR ')
                     FROM unnest(p_columns) AS c (name)
                 ), ''),
                 ('condition', p_condition, ''),

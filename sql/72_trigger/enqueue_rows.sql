@@ -6,8 +6,13 @@
 -- as it was as old; a row that the event does not have is one of nulls.
 --
 -- SECURITY INVOKER: expressions run with the rights of who writes the rows, as triggers
--- do. The statement that evaluates them is planned anew each time, because a plan made
--- for few rows would join the transition tables of a large UPDATE with a nested loop.
+-- do. Their search_path may hold a schema in which others create functions and operators
+-- that fit better than those of Postgres, so what is written here names pg_catalog, and
+-- columns are compared as records, by the equality of their types. No type is named: who
+-- writes through a view may not know the schema of the table.
+--
+-- The statement that evaluates them is planned anew each time, because a plan made for few
+-- rows would join the transition tables of a large UPDATE with a nested loop.
 --
 -- Postgres fills both transition tables of an UPDATE row by row, so the n-th old row
 -- belongs to the n-th new one. Only a trigger of a partition that suppresses a row
@@ -54,26 +59,33 @@ BEGIN
                           'Let it raise instead, or attach the workflow without columns and without old.';
         END IF;
 
-        -- pairing by place costs 100 us of planning, which a statement of one row can do without
-        v_source := CASE WHEN v_new_count = 1 THEN 'new_rows AS new CROSS JOIN old_rows AS old' ELSE format(
-            '(
+        -- pairing by place costs 100 us of planning, which a statement of one row can do without;
+        -- of a subquery a whole row has no dropped columns
+        v_source := CASE WHEN v_new_count = 1 THEN 'new_rows AS new CROSS JOIN old_rows AS old' ELSE '(
                 SELECT n.new_row, o.old_row
-                FROM (SELECT row_number() OVER () AS place, ROW(r.*)::%1$s AS new_row FROM new_rows AS r) AS n
-                INNER JOIN (SELECT row_number() OVER () AS place, ROW(r.*)::%1$s AS old_row FROM old_rows AS r) AS o
-                    ON o.place = n.place
+                FROM (
+                    SELECT pg_catalog.row_number() OVER () AS place, r.*::record AS new_row
+                    FROM (SELECT * FROM new_rows) AS r
+                ) AS n
+                INNER JOIN (
+                    SELECT pg_catalog.row_number() OVER () AS place, r.*::record AS old_row
+                    FROM (SELECT * FROM old_rows) AS r
+                ) AS o ON o.place OPERATOR(pg_catalog.=) n.place
                 ORDER BY n.place
             ) AS pair
             CROSS JOIN LATERAL (SELECT (pair.new_row).*) AS new
-            CROSS JOIN LATERAL (SELECT (pair.old_row).*) AS old',
-            format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME)
-        ) END;
+            CROSS JOIN LATERAL (SELECT (pair.old_row).*) AS old'
+        END;
     ELSIF v_uses_absent THEN
         v_source := format('%1$s LEFT JOIN %2$s_rows AS %3$s ON false', v_source, v_row, v_absent);
     END IF;
 
     IF v_columns IS NOT NULL THEN
         SELECT concat_ws(
-            ' AND ', format('(%s)', string_agg(format('new.%1$I IS DISTINCT FROM old.%1$I', c.name), ' OR ')),
+            ' AND ', format(
+                'ROW(%s)::record OPERATOR(pg_catalog.<>) ROW(%s)::record',
+                string_agg(format('new.%I', c.name), ', '), string_agg(format('old.%I', c.name), ', ')
+            ),
             v_condition
         )
         INTO v_condition
@@ -81,7 +93,7 @@ BEGIN
     END IF;
 
     IF v_named_args IS NULL THEN
-        SELECT format('jsonb_build_object(%s)', string_agg(format('%L, %s.%I', c.name, v_row, c.name), ', '))
+        SELECT format('pg_catalog.jsonb_build_object(%s)', string_agg(format('%L, %s.%I', c.name, v_row, c.name), ', '))
         INTO v_named_args
         FROM unnest((v_settings ->> 'primary_key')::text[]) AS c (name);
     END IF;
@@ -91,10 +103,10 @@ BEGIN
     v_statement := format(
         E'-- workflow %s\nSELECT %s, %s, %s, %s\nFROM %s%s',
         v_settings -> 'workflow_name',
-        E'array_agg(coalesce((\n' || v_named_args || E'\n)::jsonb, ''null''))',
-        coalesce(E'array_agg((\n' || v_workflow_id || E'\n)::text)', 'NULL::text[]'),
-        coalesce(E'array_agg((\n' || v_deduplication_id || E'\n)::text)', 'NULL::text[]'),
-        coalesce(E'array_agg((\n' || v_partition_key || E'\n)::text)', 'NULL::text[]'),
+        E'pg_catalog.array_agg(coalesce((\n' || v_named_args || E'\n)::pg_catalog.jsonb, ''null''))',
+        coalesce(E'pg_catalog.array_agg((\n' || v_workflow_id || E'\n)::pg_catalog.text)', 'NULL::text[]'),
+        coalesce(E'pg_catalog.array_agg((\n' || v_deduplication_id || E'\n)::pg_catalog.text)', 'NULL::text[]'),
+        coalesce(E'pg_catalog.array_agg((\n' || v_partition_key || E'\n)::pg_catalog.text)', 'NULL::text[]'),
         v_source, E'\nWHERE (' || v_condition || ') IS TRUE'
     );
     PERFORM set_config('search_path', v_settings ->> 'search_path', true);

@@ -208,7 +208,7 @@ SELECT is_empty(
     $$SELECT a.workflow_name FROM lockstep.attachments AS a WHERE a.workflow_name LIKE 'ä%'$$,
     'an attachment is dropped with its table'
 );
-CREATE TABLE plain (id int PRIMARY KEY, state text, note json);
+CREATE TABLE plain (id int PRIMARY KEY, state text, note json, notes json[]);
 CREATE VIEW seen AS SELECT p.id FROM plain AS p;
 
 -- refused arguments
@@ -231,7 +231,11 @@ FROM (
         ('columns', $$'plain', 'w', 'q', '{UPDATE}', '{id,NULL}'$$, 'They are {id,NULL}, and the events {UPDATE}.'),
         ('columns', $$'plain', 'w', 'q', '{INSERT}', '{id}'$$, 'They are {id}, and the events {INSERT}.'),
         ('columns', $$'plain', 'w', 'q', '{UPDATE}', '{id,stat}'$$, 'column new.stat does not exist'),
-        ('columns', $$'plain', 'w', 'q', '{UPDATE}', '{note}'$$, 'operator does not exist: json = json'),
+        ('columns', $$'plain', 'w', 'q', '{UPDATE}', '{note}'$$, 'could not identify an equality operator for type json'),
+        (
+            'columns', $$'plain', 'w', 'q', '{UPDATE}', '{notes}'$$,
+            'could not identify an equality operator for type json[]'
+        ),
         ('condition', $$'plain', 'w', 'q', condition => 'new.stat = 1'$$, 'column new.stat does not exist'),
         ('condition', $$'plain', 'w', 'q', condition => 'new.id'$$, 'argument of AND must be type boolean, not type integer'),
         ('condition', $$'plain', 'w', 'q', condition => ''$$, 'syntax error at or near ")"'),

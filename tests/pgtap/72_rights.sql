@@ -137,5 +137,65 @@ SELECT is(
     'no function that handles expressions runs with the rights of the extension''s owner'
 );
 
+-- nor those of who may create functions in a schema of the search_path
+
+CREATE TABLE shop.parcels (id int PRIMARY KEY, label varchar(9));
+SELECT lockstep.attach_workflow(
+    'shop.parcels', 'fulfil', 'q', '{INSERT,UPDATE}', '{label}', search_path => '{shop}'
+);
+CREATE FUNCTION shop.trap(int) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'trapped';
+END
+$$;
+CREATE FUNCTION shop.jsonb_build_object(text, int) RETURNS jsonb LANGUAGE sql AS
+    $$SELECT jsonb_build_object('trap', shop.trap(1))$$;
+CREATE FUNCTION shop.collect(jsonb[], jsonb) RETURNS jsonb[] LANGUAGE sql AS
+    $$SELECT $1 || jsonb_build_object('trap', shop.trap(2))$$;
+CREATE AGGREGATE shop.array_agg (jsonb) (sfunc = shop.collect, stype = jsonb []);
+CREATE FUNCTION shop.collect(text[], text) RETURNS text[] LANGUAGE sql AS $$SELECT $1 || shop.trap(3)::text$$;
+CREATE AGGREGATE shop.array_agg (text) (sfunc = shop.collect, stype = text []);
+CREATE FUNCTION shop.is_equal(varchar, varchar) RETURNS boolean LANGUAGE sql AS 'SELECT shop.trap(4)';
+CREATE OPERATOR shop.= (FUNCTION = shop.is_equal, LEFTARG = varchar, RIGHTARG = varchar);
+CREATE FUNCTION shop.unnest(shop.parcels[]) RETURNS shop.parcels LANGUAGE sql IMMUTABLE AS
+    'SELECT NULL::shop.parcels WHERE shop.trap(5)';
+SELECT is(
+    pg_temp.failure_as(current_user, s.statement), NULL,
+    'functions that fit better than those of Postgres are not called: ' || s.statement
+)
+FROM (
+    VALUES
+        ($$INSERT INTO shop.parcels VALUES (1, 'a'), (2, 'b')$$),
+        ($$UPDATE shop.parcels SET label = 'c'$$),
+        ($$UPDATE shop.parcels SET label = 'd' WHERE id = 1$$),
+        (
+            $$SELECT lockstep.attach_workflow('shop.parcels', 'w', 'q', workflow_id => 'new.id', search_path => '{shop}')$$
+        ),
+        ($$INSERT INTO shop.parcels VALUES (3, 'a'), (4, 'b')$$)
+) AS s (statement);
+
+-- who writes through a view
+
+CREATE SCHEMA hidden;
+CREATE TABLE hidden.orders (id int PRIMARY KEY, note text);
+SELECT lockstep.attach_workflow('hidden.orders', 'fulfil', 'hidden', '{INSERT,UPDATE,DELETE}', '{note}');
+CREATE VIEW shop.orders_seen AS SELECT * FROM hidden.orders;
+GRANT ALL ON shop.orders_seen TO lockstep_test_app;
+SELECT is(
+    pg_temp.failure_as('lockstep_test_app', s.statement), NULL,
+    'who may write to a view needs no right on the schema of the table: ' || s.statement
+)
+FROM (
+    VALUES
+        ('INSERT INTO shop.orders_seen VALUES (1), (2)'),
+        ($$UPDATE shop.orders_seen SET note = 'x'$$),
+        ('DELETE FROM shop.orders_seen')
+) AS s (statement);
+SELECT is(
+    count(*), 6::bigint, 'and each row enqueues a workflow'
+)
+FROM lockstep.workflow_status AS w
+WHERE w.queue_name = 'hidden';
+
 SELECT * FROM finish();
 ROLLBACK;
