@@ -22,6 +22,7 @@ DECLARE
     v_is_row text;
     v_key text;
     v_state text;
+    v_quoted_state text;
     v_version int;
     v_to_state text;
     v_is_there boolean;
@@ -77,6 +78,7 @@ BEGIN
         AND l.event = fire_event.event;
 
     IF NOT FOUND THEN
+        v_quoted_state := coalesce('"' || v_state || '"', 'null');
         EXECUTE format('SELECT format(''Row %%s of %%s'', jsonb_build_object(%s), $2)', v_key)
         INTO v_key
         USING fire_event.record, v_table;
@@ -89,26 +91,29 @@ BEGIN
             WHEN count(*) FILTER (WHERE l.event = fire_event.event) = 0 THEN ARRAY[
                 'no_data_found',
                 format('state machine "%s" has no event "%s"', r_machine.machine_name, fire_event.event),
-                format('%s is in state "%s".', v_key, v_state),
-                'Its events are ' || string_agg(DISTINCT format('"%s"', l.event), ', ') || '.'
+                format('%s is in state %s.', v_key, v_quoted_state),
+                coalesce(
+                    'Its events are ' || string_agg(DISTINCT format('"%s"', l.event), ', ') || '.',
+                    'Add transitions with add_transition(); none leaves a state.'
+                )
             ]
             ELSE ARRAY[
                 'check_violation',
                 format(
-                    'event "%s" of state machine "%s" leads %s, not from "%s"',
+                    'event "%s" of state machine "%s" leads %s, not from %s',
                     fire_event.event, r_machine.machine_name,
                     string_agg(
                         format('from "%s" to "%s"', l.from_state, l.to_state), ' and ' ORDER BY l.from_state
                     ) FILTER (WHERE l.event = fire_event.event),
-                    v_state
+                    v_quoted_state
                 ),
-                format('%s is in state "%s".', v_key, v_state),
+                format('%s is in state %s.', v_key, v_quoted_state),
                 coalesce(
-                    format('Events in "%s": ', v_state)
+                    format('Events in %s: ', v_quoted_state)
                     || string_agg(format('%s (to "%s")', l.event, l.to_state), ', ')
                         FILTER (WHERE l.from_state = v_state)
                     || '.',
-                    format('No transition leaves "%s".', v_state)
+                    format('No transition leaves %s.', v_quoted_state)
                 )
             ]
         END

@@ -264,6 +264,34 @@ FROM (
         ($$SELECT lockstep.fire_event(o, 'pay') FROM orders AS o WHERE id = 3$$)
 ) AS f (statement);
 
+-- a row without a state, a machine that nothing leaves
+
+SELECT lockstep.create_state_machine('door');
+SELECT lockstep.add_transition('door', NULL, 'build', 'open');
+SELECT lockstep.add_transition('door', 'open', 'close', 'closed');
+CREATE TABLE doors (id int PRIMARY KEY, state text);
+INSERT INTO doors VALUES (1, NULL);
+SELECT lockstep.attach_state_machine('doors', 'state', 'door', check_existing => false);
+SELECT is(
+    (pg_temp.failure_of($$SELECT lockstep.fire_event(d, 'close') FROM doors AS d$$))::text,
+    (
+        '23514', 'event "close" of state machine "door" leads from "open" to "closed", not from null',
+        'Row {"id": 1} of public.doors is in state null.', 'No transition leaves null.'
+    )::text,
+    'no event moves a row without a state'
+);
+SELECT lockstep.create_state_machine('door');
+SELECT is(
+    (pg_temp.failure_of($$SELECT lockstep.fire_event(d, 'close') FROM doors AS d$$))::text,
+    (
+        'P0002', 'state machine "door" has no event "close"',
+        'Row {"id": 1} of public.doors is in state null.',
+        'Add transitions with add_transition(); none leaves a state.'
+    )::text,
+    'a version without transitions has no event'
+);
+SELECT lockstep.detach_state_machine('doors');
+
 -- two events between the same states
 
 SELECT is(
