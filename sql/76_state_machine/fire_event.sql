@@ -4,8 +4,14 @@
 -- row names the table, its primary key the row. The row is locked (FOR NO KEY UPDATE) and
 -- read again, so of two calls at once the second sees what the first one did.
 --
--- Everything here runs with the rights of the caller.
-CREATE OR REPLACE FUNCTION lockstep.fire_event(record anyelement, event text)
+-- Everything here runs with the rights of the caller, and what the row's table calls, its
+-- triggers and policies, with the caller's search_path, as in an UPDATE: the default of the
+-- parameter is evaluated by the caller.
+CREATE OR REPLACE FUNCTION lockstep.fire_event(
+    record anyelement,
+    event text,
+    search_path text DEFAULT pg_catalog.current_setting('search_path')
+)
 RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -64,12 +70,14 @@ BEGIN
         AND i.indisprimary
         AND k.place <= i.indnkeyatts;
 
-    EXECUTE format(
-        'SELECT t.%I::text, %s, true FROM %s AS t WHERE %s FOR NO KEY UPDATE',
-        r_machine.state_column, coalesce(quote_ident(r_machine.version_column), 'NULL'), v_table, v_is_row
+    PERFORM set_config('search_path', fire_event.search_path, true);
+    EXECUTE pg_catalog.format(
+        'SELECT t.%I::pg_catalog.text, %s, true FROM %s AS t WHERE %s FOR NO KEY UPDATE',
+        r_machine.state_column, coalesce(pg_catalog.quote_ident(r_machine.version_column), 'NULL'), v_table, v_is_row
     )
     INTO v_state, v_version, v_is_there
     USING fire_event.record;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
     SELECT l.to_state
     INTO v_to_state
@@ -125,14 +133,18 @@ BEGIN
             USING ERRCODE = v_problem[1], DETAIL = v_problem[3], HINT = v_problem[4];
     END IF;
 
-    PERFORM set_config('lockstep.event', fire_event.event, true);
-    EXECUTE format(
-        'UPDATE %1$s AS t SET %2$I = $2::%3$s WHERE %4$s RETURNING t.%2$I::text',
+    PERFORM
+        set_config('lockstep.event', fire_event.event, true),
+        set_config('search_path', fire_event.search_path, true);
+    EXECUTE pg_catalog.format(
+        'UPDATE %1$s AS t SET %2$I = $2::%3$s WHERE %4$s RETURNING t.%2$I::pg_catalog.text',
         v_table, r_machine.state_column, r_machine.state_type, v_is_row
     )
     INTO v_to_state
     USING fire_event.record, v_to_state;
-    PERFORM set_config('lockstep.event', v_earlier_event, true);
+    PERFORM
+        pg_catalog.set_config('lockstep.event', v_earlier_event, true),
+        pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
     IF v_to_state IS NULL THEN
         RAISE EXCEPTION 'a trigger of % kept its row in state "%"', v_table, v_state
@@ -142,5 +154,5 @@ BEGIN
     RETURN v_to_state;
 END
 $$;
-COMMENT ON FUNCTION lockstep.fire_event(anyelement, text) IS
+COMMENT ON FUNCTION lockstep.fire_event(anyelement, text, text) IS
     'Lets an event happen to a row: moves it as its state machine says, and returns the new state.';

@@ -163,6 +163,39 @@ SELECT is(
 );
 \endif
 
+-- what the table calls finds what it names, as in an UPDATE, and fire_event() finds nothing else
+
+CREATE SCHEMA shop;
+CREATE TABLE shop.parcels (id int PRIMARY KEY, state text NOT NULL DEFAULT 'new');
+CREATE TABLE shop.log (path text, state text);
+SELECT lockstep.attach_state_machine('shop.parcels', 'state', 'order');
+CREATE FUNCTION shop.write_log() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO log VALUES (current_setting('search_path'), NEW.state);
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER write_log BEFORE UPDATE ON shop.parcels FOR EACH ROW EXECUTE FUNCTION shop.write_log();
+CREATE FUNCTION shop.trap(text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'trapped';
+END
+$$;
+CREATE FUNCTION shop.format(text, name, text, regclass, text) RETURNS text LANGUAGE sql AS 'SELECT shop.trap($1)';
+CREATE FUNCTION shop.format(text, regclass, name, text, text) RETURNS text LANGUAGE sql AS 'SELECT shop.trap($1)';
+CREATE FUNCTION shop.quote_ident(name) RETURNS text LANGUAGE sql AS 'SELECT shop.trap($1)';
+INSERT INTO shop.parcels VALUES (1), (2);
+SET LOCAL search_path = shop, public;
+SELECT lockstep.fire_event(p, 'pay') FROM parcels AS p WHERE p.id = 1;
+UPDATE parcels SET state = 'paid' WHERE id = 2;
+SELECT is(current_setting('search_path'), 'shop, public', 'fire_event() leaves the search_path as it was');
+RESET search_path;
+SELECT results_eq(
+    'SELECT l.path, l.state FROM shop.log AS l',
+    $$VALUES ('shop, public', 'paid'), ('shop, public', 'paid')$$,
+    'a trigger that fire_event() calls sees the search_path that it sees in an UPDATE'
+);
+
 -- the state that counts is the one that is written in the end
 
 CREATE FUNCTION pg_temp.meddle()
