@@ -10,6 +10,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_refusal constant text := lockstep._pg_cron_refusal(p_schedule.cron, p_schedule.time_zone);
+    v_cron constant text := btrim(p_schedule.cron, E' \t');
     v_job_name constant text := 'lockstep: ' || p_schedule.schedule_name;
     v_job_id bigint;
 BEGIN
@@ -24,7 +25,8 @@ BEGIN
             INTO v_job_id
             USING
                 CASE WHEN octet_length(v_job_name) < 64 THEN v_job_name ELSE 'lockstep: ' || md5(v_job_name) END,
-                btrim(p_schedule.cron, E' \t'),
+                -- it knows an alias in lower case only
+                CASE WHEN v_cron LIKE '@%' THEN lower(v_cron) ELSE v_cron END,
                 lockstep._cron_job_command(p_schedule.schedule_name),
                 p_schedule.cron_job_id;
     END IF;

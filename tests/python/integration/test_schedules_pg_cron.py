@@ -187,6 +187,17 @@ def test_what_pg_cron_cannot_start_is_left_to_the_workers(
     assert jobs(cron_database) == []
 
 
+@pytest.mark.parametrize("alias", ["@Daily", "@ANNUALLY", " @midnight\t"])
+def test_alias_in_any_case_has_a_job(
+    cron_database: Database, client: lockstep.Client, alias: str
+) -> None:
+    client.schedule_workflow("s", alias, "w", engine="pg_cron")
+    assert jobs(cron_database) == [("lockstep: s", alias.strip().lower(), True)]
+    before = cron_database.rows("SELECT xmin::text, j.* FROM cron.job AS j")
+    client.schedule_workflow("s", alias, "w", engine="pg_cron")
+    assert cron_database.rows("SELECT xmin::text, j.* FROM cron.job AS j") == before
+
+
 @pytest.mark.parametrize("time_zone", ["UTC", "GMT", "Etc/UTC"])
 def test_pg_cron_runs_in_utc(client: lockstep.Client, time_zone: str) -> None:
     client.schedule_workflow("s", "0 9 * * *", "w", time_zone=time_zone)
