@@ -1,8 +1,14 @@
--- Starts the workflows of some past ticks of a schedule; returns how many there were not.
+-- Starts the workflows of some past ticks of a schedule; returns how many it started.
 --
 -- The worker that runs "lockstep.backfill" calls it, a batch at a time. Locks nothing of
--- the schedule: the ids of the workflows see to it that none is started twice.
-CREATE OR REPLACE FUNCTION lockstep.start_backfill(schedule_name text, ticks timestamptz[])
+-- the schedule: the ids of the workflows see to it that none is started twice. They have
+-- the backfill's id as a header, by which a worker that comes after one that died counts
+-- those of the batch that it did not record.
+CREATE OR REPLACE FUNCTION lockstep.start_backfill(
+    schedule_name text,
+    ticks timestamptz[],
+    backfill_id text
+)
 RETURNS int
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -20,11 +26,19 @@ BEGIN
         PERFORM lockstep._refuse_unknown_schedule(start_backfill.schedule_name);
     END IF;
 
+    v_schedule.headers := coalesce(v_schedule.headers, '{}')
+        || jsonb_build_object('backfill_id', start_backfill.backfill_id);
+
+    PERFORM lockstep._start_tick(v_schedule, t.tick)
+    FROM unnest(start_backfill.ticks) AS t (tick);
+
     RETURN (
-        SELECT count(*) FILTER (WHERE lockstep._start_tick(v_schedule, t.tick))::int
+        SELECT count(*)::int
         FROM unnest(start_backfill.ticks) AS t (tick)
+        INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = lockstep._tick_id(v_schedule.schedule_name, t.tick)
+        WHERE w.headers ->> 'backfill_id' = start_backfill.backfill_id
     );
 END
 $$;
-COMMENT ON FUNCTION lockstep.start_backfill(text, timestamptz[]) IS
+COMMENT ON FUNCTION lockstep.start_backfill(text, timestamptz[], text) IS
     'Starts the workflows of some past ticks of a schedule.';

@@ -15,7 +15,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_tick_text constant text := lockstep._tick_text(p_tick);
-    v_workflow_id constant text := coalesce(p_workflow_id, p_schedule.schedule_name || ':' || v_tick_text);
+    v_workflow_id constant text := coalesce(p_workflow_id, lockstep._tick_id(p_schedule.schedule_name, p_tick));
 BEGIN
     IF EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = v_workflow_id) THEN
         RETURN false;

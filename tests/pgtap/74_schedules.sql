@@ -64,7 +64,7 @@ VALUES
     ($$backfill_schedule('s', '-infinity', '2026-01-01')$$, '22023', 'from_time'),
     ($$backfill_schedule('s', '1969-12-31', '2026-01-01')$$, '22023', 'from_time'),
     ($$backfill_schedule('s', '2026-01-01', clock_timestamp() + interval '1 hour')$$, '22023', 'to_time'),
-    ($$start_backfill('nowhere', '{}')$$, 'P0002', 'schedule "nowhere"');
+    ($$start_backfill('nowhere', '{}', 'b')$$, 'P0002', 'schedule "nowhere"');
 SELECT is(f.code, r.code, format('%s is refused with %s', r.call, r.code))
 FROM refused_call AS r
 CROSS JOIN LATERAL pg_temp.failure_of('SELECT lockstep.' || r.call) AS f;
@@ -233,10 +233,14 @@ SELECT is((pg_temp.schedule('s')).handled_until, '2026-01-01', 'unpausing what i
 SELECT isnt(lockstep.trigger_schedule('s'), lockstep.trigger_schedule('s'), 'each trigger starts another workflow');
 SELECT is((pg_temp.schedule('s')).handled_until, '2026-01-01', 'a trigger is no tick');
 SELECT is(
-    lockstep.start_backfill('s', '{2026-01-01T00:00:00Z,2026-01-01T00:05:00Z}'), 2, 'a backfill starts past ticks'
+    lockstep.start_backfill('s', '{2026-01-01T00:00:00Z,2026-01-01T00:05:00Z}', 'b'), 2, 'a backfill starts past ticks'
 );
 SELECT is(
-    lockstep.start_backfill('s', '{2026-01-01T00:05:00Z,2026-01-01T00:10:00Z}'), 1, 'that were not started before'
+    lockstep.start_backfill('s', '{2026-01-01T00:05:00Z,2026-01-01T00:10:00Z}', 'c'), 1, 'that were not started before'
+);
+SELECT is(
+    lockstep.start_backfill('s', '{2026-01-01T00:00:00Z,2026-01-01T00:05:00Z}', 'b'), 2,
+    'those that it started itself count, or a worker that died would be missing them'
 );
 SELECT lives_ok(
     $$SELECT lockstep.backfill_schedule('s', '2026-01-01', '2026-01-01')$$, 'a backfill may be empty'

@@ -40,7 +40,7 @@ _LONGEST_SLEEP = 3600.0
 
 _DUE = "SELECT * FROM lockstep.due_schedules()"
 _START = "SELECT started_count, next_tick_in FROM lockstep.start_ticks(%s)"
-_START_BACKFILL = "SELECT lockstep.start_backfill(%s, %s::timestamptz[])"
+_START_BACKFILL = "SELECT lockstep.start_backfill(%s, %s::timestamptz[], %s)"
 
 _cron = lru_cache(maxsize=1000)(Cron)
 
@@ -183,12 +183,12 @@ async def _fill(
     schedule_name: str, cron: str, time_zone: str, after: datetime, to_time: datetime
 ) -> tuple[int, datetime | None]:
     """Start a batch of past ticks; return how many had not been, and the last if there are more."""
-    worker = current_scope_or_step(BACKFILL).run.worker
+    run = current_scope_or_step(BACKFILL).run
     coming = islice(_cron(cron, time_zone).ticks_after(after), _LARGEST_BATCH)
     ticks = list(takewhile(lambda tick: tick < to_time, coming))
     try:
-        ((count,),) = await worker.session.call_patiently(
-            worker.log_trouble, _START_BACKFILL, schedule_name, ticks
+        ((count,),) = await run.worker.session.call_patiently(
+            run.worker.log_trouble, _START_BACKFILL, schedule_name, ticks, run.workflow_id
         )
     except psycopg.Error as error:
         raise (translate(error) or error) from error

@@ -57,7 +57,7 @@ def test_worker_that_hangs_before_it_starts_ticks_stops_no_other(
     assert_without_gaps(ticks(database), timedelta(seconds=1))
 
 
-def test_backfill_goes_on_where_its_worker_was_killed(
+def test_backfill_goes_on_where_its_worker_was_killed_and_counts_what_that_started(
     database: Database, start_worker: StartWorker, gates: Gates
 ) -> None:
     schedule(database, "@hourly")
@@ -69,6 +69,8 @@ def test_backfill_goes_on_where_its_worker_was_killed(
     victim.kill()
     start_worker("schedule_app:app")
     database.wait_for_status(backfill, "SUCCESS")
+    query = "SELECT output FROM lockstep.workflow_status WHERE workflow_id = %s"
+    assert database.value(query, backfill) == 250
     found = ticks(database)
     assert len(found) == 250
     assert_without_gaps(found, timedelta(hours=1))
