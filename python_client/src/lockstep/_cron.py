@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from itertools import takewhile
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
@@ -20,7 +21,8 @@ _ALIASES = {
     "@HOURLY": "0 * * * *",
 }
 _MAX_LENGTH = 512
-_LOOKS_BACK = (timedelta(hours=1), timedelta(days=1), timedelta(days=31), timedelta(days=366))
+_WALKED = timedelta(minutes=10)
+"""The span in which each tick is looked at when one looks for the latest."""
 
 
 class Cron:
@@ -63,13 +65,15 @@ class Cron:
 
     def latest_tick(self, after: datetime, until: datetime) -> datetime | None:
         """Return the latest tick after a moment and not after another, if there is one."""
-        # forward from nearer and nearer beginnings: backward is not the same in all zones
-        for width in (*_LOOKS_BACK, until - after):
-            latest = None
-            for tick in self.ticks_after(max(after, until - width)):
-                if tick > until:
-                    break
-                latest = tick
-            if latest is not None or until - width <= after:
-                return latest
-        return None
+        # halved, as there may be millions; never backward, which is not the same in all zones
+        latest = None
+        while until - after > _WALKED:
+            middle = after + (until - after) / 2
+            tick = next(self.ticks_after(middle), None)
+            if tick is None or tick > until:
+                until = middle
+            else:
+                latest = after = tick
+        for tick in takewhile(lambda tick: tick <= until, self.ticks_after(after)):
+            latest = tick
+        return latest

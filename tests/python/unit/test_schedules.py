@@ -230,6 +230,35 @@ def test_latest_missed_tick_is_found_however_rare(expression: str, latest: datet
     assert Cron(expression).latest_tick(latest, NOON - GRACE) is None
 
 
+@settings(deadline=None)
+@given(fields, hours, transitions, st.integers(0, 2 * 86400), st.integers(0, 3 * 86400))
+def test_latest_missed_tick_is_the_last_that_comes(
+    minutes: str, hour: str, transition: tuple[str, datetime], begin: int, span: int
+) -> None:
+    zone, start = transition
+    after = start + timedelta(seconds=begin)
+    until = after + timedelta(seconds=span)
+    cron = Cron(f"{minutes} {hour} * * *", zone)
+    ticks = [after, *takewhile(lambda tick: tick <= until, cron.ticks_after(after))]
+    assert (cron.latest_tick(after, until) or after) == ticks[-1]
+
+
+def test_latest_of_a_million_missed_ticks_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 0
+
+    class Counting(CronSim):
+        def __next__(self) -> datetime:
+            nonlocal count
+            count += 1
+            return super().__next__()
+
+    monkeypatch.setattr("lockstep._cron.CronSim", Counting)
+    sunday = at("2026-11-22 12:00")
+    cron = Cron("* * 9-17 * * MON-FRI")
+    assert cron.latest_tick(sunday - timedelta(days=60), sunday) == at("2026-11-20 17:59:59")
+    assert count < 1000
+
+
 def test_tick_that_was_handled_never_comes_again_when_the_clock_goes_back() -> None:
     change = due("* * * * *", NOON, NOON - timedelta(hours=1), "all").change()
     assert change["ticks"] == []
