@@ -130,7 +130,7 @@ class App:
         Declare the limits of a queue, which a worker creates when it starts.
 
         >>> app = App()
-        >>> mail = app.queue("mail", concurrency=10, rate_limit=100, rate_period=timedelta(1))
+        >>> mail = app.queue("mail", concurrency=10, rate_limit=100, rate_period=timedelta(hours=1))
         >>> @app.workflow(queue_name=mail.queue_name)
         ... async def remind(address: str) -> None: ...
 

@@ -305,24 +305,6 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
             output = info.result()
         return output if workflow is None else workflow.returns.decode(output)
 
-    async def cancel(self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None) -> bool:
-        """
-        Cancel a workflow, at its next step boundary if it runs.
-
-        Returns False if it was cancelled already; raises WrongState if it has ended
-        otherwise, WorkflowNotFound.
-        """
-        return await self._execute(_calls.cancel_workflow(workflow_id), conn)
-
-    async def resume(self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None) -> bool:
-        """
-        Enqueue a workflow again that failed, was cancelled or is in the dead letter.
-
-        It goes on after its recorded steps. Returns False if it has not ended; raises
-        WrongState if it succeeded, WorkflowNotFound.
-        """
-        return await self._execute(_calls.resume_workflow(workflow_id), conn)
-
     async def _find(
         self, watch: Watch, ends_at: float | None, conn: AsyncConnection[Any] | None
     ) -> Finding | None:

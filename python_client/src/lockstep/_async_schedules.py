@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from . import _schedule_calls
 from ._calls import Call
 from ._functions import WorkflowFunction
-from ._schedule_calls import SCHEDULED_AT, ScheduleInfos, ScheduleOptions
+from ._schedule_calls import SCHEDULED_AT, ScheduleInfo, ScheduleOptions
 
 T = TypeVar("T")
 Rows = list[T]
@@ -81,7 +81,9 @@ class AsyncSchedules:
         call = _schedule_calls.change_schedule("unpause_schedule", schedule_name)
         await self._execute(call, conn)
 
-    async def list_schedules(self, *, conn: AsyncConnection[Any] | None = None) -> ScheduleInfos:
+    async def list_schedules(
+        self, *, conn: AsyncConnection[Any] | None = None
+    ) -> Rows[ScheduleInfo]:
         """Return all schedules by name."""
         return await self._fetch(_schedule_calls.list_schedules(), conn)
 

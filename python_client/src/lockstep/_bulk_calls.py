@@ -12,7 +12,7 @@ from ._calls import Call, _first, written_options
 from ._codec import encode
 from ._errors import InvalidArgument
 from ._functions import WorkflowFunction
-from ._options import ConfiguredWorkflow
+from ._options import ConfiguredWorkflow, refuse_unknown
 from ._retry import Retry
 
 T = TypeVar("T")
@@ -50,10 +50,8 @@ def enqueue_workflows(
     shared: Mapping[str, Any],
 ) -> list[Call[str]]:
     """Enqueue a workflow with each of many inputs; arrays are named as the parameters."""
+    refuse_unknown(shared, EnqueueOptions, "enqueue_many()")
     options = {name: value for name, value in shared.items() if value is not None}
-    unknown = options.keys() - EnqueueOptions.__annotations__.keys()
-    if unknown:
-        raise InvalidArgument(f"enqueue_many() has no option {', '.join(sorted(unknown))}")
     if isinstance(workflow, ConfiguredWorkflow):
         options = workflow.given() | options
         workflow = workflow.workflow

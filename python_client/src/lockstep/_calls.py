@@ -127,6 +127,10 @@ def _first(row: Sequence[Any]) -> Any:
     return row[0]
 
 
+def _none(row: Sequence[Any]) -> None:
+    return None
+
+
 def _json(text: str | None) -> Any:
     return None if text is None else from_json(text)
 
@@ -244,7 +248,7 @@ def watch_workflows(channel: str, documents: Sequence[str], given_up: Sequence[s
     return Call(
         "SELECT lockstep.watch_workflows(%s, %s::jsonb, %s::jsonb)",
         (channel, f"[{','.join(documents)}]", f"[{','.join(given_up)}]"),
-        lambda row: None,
+        _none,
     )
 
 
@@ -273,16 +277,6 @@ def read_info(workflow_id: str, row: Sequence[Any]) -> WorkflowInfo:
         values[place] = _json(values[place])
     values[19] = tuple(values[19])
     return WorkflowInfo(workflow_id, *values)
-
-
-def cancel_workflow(workflow_id: str) -> Call[bool]:
-    """Cancel a workflow."""
-    return Call("SELECT lockstep.cancel_workflow(%s)", (workflow_id,), _first)
-
-
-def resume_workflow(workflow_id: str) -> Call[bool]:
-    """Resume a workflow."""
-    return Call("SELECT lockstep.resume_workflow(%s)", (workflow_id,), _first)
 
 
 LOOK_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)

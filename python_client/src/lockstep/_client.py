@@ -304,24 +304,6 @@ class Client(Management, Bulk, Queues, Schedules):
             output = info.result()
         return output if workflow is None else workflow.returns.decode(output)
 
-    def cancel(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> bool:
-        """
-        Cancel a workflow, at its next step boundary if it runs.
-
-        Returns False if it was cancelled already; raises WrongState if it has ended
-        otherwise, WorkflowNotFound.
-        """
-        return self._execute(_calls.cancel_workflow(workflow_id), conn)
-
-    def resume(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> bool:
-        """
-        Enqueue a workflow again that failed, was cancelled or is in the dead letter.
-
-        It goes on after its recorded steps. Returns False if it has not ended; raises
-        WrongState if it succeeded, WorkflowNotFound.
-        """
-        return self._execute(_calls.resume_workflow(workflow_id), conn)
-
     def _find(
         self, watch: Watch, ends_at: float | None, conn: Connection[Any] | None
     ) -> Finding | None:

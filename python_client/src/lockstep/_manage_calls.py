@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from ._calls import INFO_COLUMNS, Call, WorkflowInfo, _first, _json, read_info
+from ._calls import INFO_COLUMNS, Call, WorkflowInfo, _first, _json, _none, read_info
 from ._codec import encode
 from ._errors import InvalidArgument
+from ._options import refuse_unknown
 
 
 class WorkflowFilter(TypedDict, total=False):
@@ -75,6 +76,7 @@ NOTHING = Nothing.NOTHING
 
 
 def _given(filter: WorkflowFilter) -> dict[str, Any]:
+    refuse_unknown(filter, WorkflowFilter, "a filter of workflows")
     given: dict[str, Any] = {name: value for name, value in filter.items() if value is not None}
     if isinstance(given.get("status"), str):
         given["status"] = [given["status"]]
@@ -114,6 +116,16 @@ def list_steps(workflow_id: str) -> Call[StepInfo]:
 def explain_workflow(workflow_id: str, format: ExplainFormat) -> Call[str]:
     """Explain a workflow."""
     return Call("SELECT lockstep.explain_workflow(%s, %s)", (workflow_id, format), _first)
+
+
+def cancel_workflow(workflow_id: str) -> Call[bool]:
+    """Cancel a workflow."""
+    return Call("SELECT lockstep.cancel_workflow(%s)", (workflow_id,), _first)
+
+
+def resume_workflow(workflow_id: str) -> Call[bool]:
+    """Resume a workflow."""
+    return Call("SELECT lockstep.resume_workflow(%s)", (workflow_id,), _first)
 
 
 def restart_workflow(workflow_id: str) -> Call[None]:
@@ -186,7 +198,3 @@ def _read_step(row: Sequence[Any]) -> StepInfo:
     for place in (3, 4):
         values[place] = _json(values[place])
     return StepInfo(*values)
-
-
-def _none(row: Sequence[Any]) -> None:
-    return None

@@ -95,6 +95,24 @@ class Management:
         """
         return self._execute(_manage_calls.explain_workflow(workflow_id, format), conn)
 
+    def cancel(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> bool:
+        """
+        Cancel a workflow, at its next step boundary if it runs.
+
+        Returns False if it was cancelled already; raises WrongState if it has ended
+        otherwise, WorkflowNotFound.
+        """
+        return self._execute(_manage_calls.cancel_workflow(workflow_id), conn)
+
+    def resume(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> bool:
+        """
+        Enqueue a workflow again that failed, was cancelled or is in the dead letter.
+
+        It goes on after its recorded steps. Returns False if it has not ended; raises
+        WrongState if it succeeded, WorkflowNotFound.
+        """
+        return self._execute(_manage_calls.resume_workflow(workflow_id), conn)
+
     def restart(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> None:
         """
         Enqueue a workflow that has ended again, to run from its beginning.

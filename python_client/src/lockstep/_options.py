@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
@@ -50,6 +50,13 @@ class ConfiguredWorkflow(Generic[P, R]):
 
 
 OPTION_NAMES = tuple(field.name for field in fields(ConfiguredWorkflow))[1:]
+
+
+def refuse_unknown(given: Iterable[str], known: type[Any], what: str) -> None:
+    """Refuse keywords that a TypedDict does not name, as Python does for a signature."""
+    unknown = set(given) - known.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"{what} takes no {', '.join(sorted(unknown))}")
 
 
 def retry_policy(retries: Retry | Mapping[str, Any]) -> dict[str, Any]:

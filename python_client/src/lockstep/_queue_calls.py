@@ -9,7 +9,8 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from ._calls import Call
+from ._calls import Call, _none
+from ._options import refuse_unknown
 
 
 class QueueLimits(TypedDict, total=False):
@@ -86,14 +87,12 @@ _COLUMNS = ", ".join(field.name for field in fields(QueueInfo))
 def _call_with_limits(
     function: str, queue_name: str, limits: Mapping[str, Any], further: str = "", *values: Any
 ) -> Call[None]:
-    unknown = limits.keys() - QueueLimits.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"{function}() has no limit {', '.join(sorted(unknown))}")
+    refuse_unknown(limits, QueueLimits, f"{function}()")
     names = "".join(f", {name} => %s" for name in limits)
     return Call(
         f"SELECT lockstep.{function}(%s{names}{further})",
         (queue_name, *limits.values(), *values),
-        lambda row: None,
+        _none,
     )
 
 
@@ -133,17 +132,17 @@ def difference_of(queue: Queue, differences: Sequence[Difference]) -> str:
 
 def drop_queue(queue_name: str, force: bool) -> Call[None]:
     """Remove the limits of a queue."""
-    return Call("SELECT lockstep.drop_queue(%s, %s)", (queue_name, force), lambda row: None)
+    return Call("SELECT lockstep.drop_queue(%s, %s)", (queue_name, force), _none)
 
 
 def pause_queue(queue_name: str) -> Call[None]:
     """Pause a queue."""
-    return Call("SELECT lockstep.pause_queue(%s)", (queue_name,), lambda row: None)
+    return Call("SELECT lockstep.pause_queue(%s)", (queue_name,), _none)
 
 
 def unpause_queue(queue_name: str) -> Call[None]:
     """Let workers claim out of a queue again."""
-    return Call("SELECT lockstep.unpause_queue(%s)", (queue_name,), lambda row: None)
+    return Call("SELECT lockstep.unpause_queue(%s)", (queue_name,), _none)
 
 
 def list_queues() -> Call[QueueInfo]:

@@ -10,13 +10,12 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from ._calls import Call, _first, _json
+from ._calls import Call, _first, _json, _none
 from ._codec import encode
 from ._cron import Cron
 from ._errors import InvalidArgument
 from ._functions import WorkflowFunction
-from ._manage_calls import _none
-from ._options import retry_policy
+from ._options import refuse_unknown, retry_policy
 from ._retry import Retry
 
 SCHEDULED_AT = "scheduled_at"
@@ -80,9 +79,6 @@ class ScheduleInfo:
     created_by: str
 
 
-# class scopes that have a method "list" cannot say list[…]
-ScheduleInfos = list[ScheduleInfo]
-
 _COLUMNS = ", ".join(
     f"{name}::text" if name in ("named_args", "headers", "retries") else name
     for name in ScheduleInfo.__slots__
@@ -106,9 +102,7 @@ def declaration(
     workflow's function would not take the arguments.
     """
     Cron(cron, time_zone)
-    unknown = set(options) - set(ScheduleOptions.__annotations__)
-    if unknown:
-        raise TypeError(f"a schedule has no option {', '.join(sorted(unknown))}")
+    refuse_unknown(options, ScheduleOptions, "a schedule")
     values: dict[str, Any] = dict(options)
     if values.get("retries") is not None:
         values["retries"] = retry_policy(values["retries"])

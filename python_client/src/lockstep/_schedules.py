@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from . import _schedule_calls
 from ._calls import Call
 from ._functions import WorkflowFunction
-from ._schedule_calls import SCHEDULED_AT, ScheduleInfos, ScheduleOptions
+from ._schedule_calls import SCHEDULED_AT, ScheduleInfo, ScheduleOptions
 
 T = TypeVar("T")
 Rows = list[T]
@@ -78,7 +78,7 @@ class Schedules:
         call = _schedule_calls.change_schedule("unpause_schedule", schedule_name)
         self._execute(call, conn)
 
-    def list_schedules(self, *, conn: Connection[Any] | None = None) -> ScheduleInfos:
+    def list_schedules(self, *, conn: Connection[Any] | None = None) -> Rows[ScheduleInfo]:
         """Return all schedules by name."""
         return self._fetch(_schedule_calls.list_schedules(), conn)
 

@@ -106,6 +106,12 @@ async def test_get_returns_all_of_a_workflow(database: Database, call: Caller) -
     assert info.enqueued_by == "postgres"
 
 
+@pytest.mark.parametrize("method", ["list", "cancel_many"])
+async def test_unknown_condition_is_refused(client: lockstep.AsyncClient, method: str) -> None:
+    with pytest.raises(TypeError, match="takes no queue_nam$"):
+        await getattr(client, method)(queue_nam="mail")
+
+
 async def test_list_meets_conditions_and_pages(database: Database, call: Caller) -> None:
     for number in range(5):
         insert(

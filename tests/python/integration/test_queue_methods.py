@@ -121,7 +121,7 @@ async def test_pause_and_unpause(database: Database, call: Method) -> None:
         ("create_queue", ("mail",), {"concurrency": 0}, lockstep.InvalidArgument, "1 or greater"),
         ("create_queue", ("mail",), {"rate_limit": 1}, lockstep.InvalidArgument, "rate_period"),
         ("create_queue", (" ",), {}, lockstep.InvalidArgument, "queue_name"),
-        ("create_queue", ("mail",), {"conccurrency": 1}, TypeError, "no limit conccurrency"),
+        ("create_queue", ("mail",), {"conccurrency": 1}, TypeError, "takes no conccurrency"),
         ("alter_queue", ("none",), {"concurrency": 1}, lockstep.QueueNotFound, 'queue "none"'),
         ("alter_queue", ("there",), {"reset": ["x"]}, lockstep.InvalidArgument, 'reset "x"'),
         ("drop_queue", ("none",), {}, lockstep.QueueNotFound, 'queue "none"'),
