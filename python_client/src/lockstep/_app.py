@@ -124,7 +124,7 @@ class App:
         return decorate
 
     def queue(
-        self, queue_name: str, /, *, update: bool = False, **limits: Unpack[QueueLimits]
+        self, queue_name: str, /, *, overwrite: bool = False, **limits: Unpack[QueueLimits]
     ) -> Queue:
         """
         Declare the limits of a queue, which a worker creates when it starts.
@@ -135,11 +135,11 @@ class App:
         ... async def remind(address: str) -> None: ...
 
         If the queue exists with other limits, somebody may have changed them on purpose: they
-        hold, and the worker logs a warning that names both. With ``update`` the declaration
+        hold, and the worker logs a warning that names both. With ``overwrite`` the declaration
         holds. ``limits`` takes the keys of QueueLimits. The queue need not be one that the
         worker serves. Raises InvalidArgument if the queue is declared otherwise already.
         """
-        queue = Queue(queue_name, update=update, **limits)
+        queue = Queue(queue_name, overwrite=overwrite, **limits)
         if self.queues.setdefault(queue_name, queue) != queue:
             raise InvalidArgument(
                 f'queue "{queue_name}" is declared already, as {self.queues[queue_name]}'

@@ -43,7 +43,7 @@ class Queue:
     partition_concurrency: int | None = None
     partition_rate_limit: int | None = None
     partition_rate_period: timedelta | None = None
-    update: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def difference_of(queue: Queue, differences: Sequence[Difference]) -> str:
     )
     return (
         f'queue "{queue.queue_name}" keeps the limits that it has in the database: {said};'
-        " change them there, or declare the queue with update=True"
+        " change them there, or declare the queue with overwrite=True"
     )
 
 

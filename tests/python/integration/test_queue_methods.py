@@ -201,10 +201,10 @@ async def test_limits_of_the_database_hold_and_are_logged(
     assert warning == (
         'queue "mail" keeps the limits that it has in the database: concurrency 20 (declared: 10),'
         " rate_limit none (declared: 5), rate_period none (declared: 00:01:00);"
-        " change them there, or declare the queue with update=True"
+        " change them there, or declare the queue with overwrite=True"
     )
     caplog.clear()
-    async with run_worker(declaring(concurrency=10, update=True)):
+    async with run_worker(declaring(concurrency=10, overwrite=True)):
         await until(lambda: database.rows("SELECT 1 FROM lockstep.executor"), "the start")
     assert limits_of(database) == {"concurrency": "10"}
     assert database.value("SELECT is_paused FROM lockstep.queue") is True
@@ -217,7 +217,7 @@ def test_conflicting_declarations_are_refused_at_once() -> None:
     with pytest.raises(lockstep.InvalidArgument, match=r'"mail" is declared already, as .*=1'):
         app.queue("mail", concurrency=2)
     with pytest.raises(lockstep.InvalidArgument, match="declared already"):
-        app.queue("mail", concurrency=1, update=True)
+        app.queue("mail", concurrency=1, overwrite=True)
     with pytest.raises(TypeError, match="conccurrency"):
         app.queue("mail", conccurrency=1)  # type: ignore[call-arg]
 
