@@ -136,6 +136,28 @@ def test_enqueue_takes_a_debounce(database: Database, run: Run) -> None:
     assert rows == [([2], True)]
 
 
+def test_enqueue_takes_all_options(database: Database, run: Run) -> None:
+    run(
+        *("enqueue", "greet", "--id", "w", "--deduplication-id", "d", "--on-duplicate", "return"),
+        *("--priority", "3", "--queue-partition-key", "ada", "--run-at", "2099-01-01T00:00Z"),
+        *("--timeout", "15m", "--max-attempts", "7", "--app-version", "2"),
+        *("--headers", '{"h": 1}', "--retries", '{"max_attempts": 5}'),
+    )
+    assert database.rows(
+        "SELECT workflow_id, deduplication_id, priority, queue_partition_key,"
+        " available_at = '2099-01-01T00:00Z', timeout = interval '15 min', max_attempts,"
+        " app_version, headers, retries ->> 'max_attempts' FROM lockstep.workflow_status"
+    ) == [("w", "d", 3, "ada", True, True, 7, "2", {"h": 1}, "5")]
+    again = ("enqueue", "greet", "--deduplication-id", "d")
+    assert run(*again, "--on-duplicate", "return").stdout == "w\n"
+    assert run(*again).exit_code == 1
+    run("enqueue", "greet", "--id", "late", "--deadline", "2099-01-01T00:00Z")
+    assert database.value(
+        "SELECT deadline_at = '2099-01-01T00:00Z' FROM lockstep.workflow_status"
+        " WHERE workflow_id = 'late'"
+    )
+
+
 def test_changes_by_id(database: Database, run: Run) -> None:
     insert(database, "w1")
     insert(database, "w2")
@@ -214,10 +236,10 @@ def test_purge_deletes_what_is_old_enough(database: Database, run: Run) -> None:
         (("fast-forward", "w [/x]"), 1, "is ENQUEUED and has no wait to end"),
         (("list", "--status", "DONE"), 1, '"DONE" is no status'),
         (("list", "--after", "soon"), 2, '"soon" is no time'),
-        (("list", "--headers", "x"), 2, "--headers is no JSON"),
+        (("list", "--headers", "x"), 2, "'--headers': \"x\" is no JSON:"),
         (("send", "w [/x]", "hello"), 2, "a text needs quotes inside"),
-        (("enqueue", "greet", "--args", "{}"), 2, "--args is no JSON array"),
-        (("enqueue", "greet", "--named-args", "[]"), 2, "--named-args is no JSON object"),
+        (("enqueue", "greet", "--args", "{}"), 2, "'--args': \"{}\" is no JSON array"),
+        (("enqueue", "greet", "--named-args", "[]"), 2, "'--named-args': \"[]\" is no JSON object"),
         (("purge", "--older-than", "soon", "--yes"), 2, '"soon" is no duration'),
         (("list", "--dsn", "host=/nowhere"), 1, "lockstep: "),
     ],

@@ -108,7 +108,7 @@ async def test_get_returns_all_of_a_workflow(database: Database, call: Caller) -
 
 @pytest.mark.parametrize("method", ["list", "cancel_many"])
 async def test_unknown_condition_is_refused(client: lockstep.AsyncClient, method: str) -> None:
-    with pytest.raises(TypeError, match="takes no queue_nam$"):
+    with pytest.raises(TypeError, match=r"takes no queue_nam$"):
         await getattr(client, method)(queue_nam="mail")
 
 

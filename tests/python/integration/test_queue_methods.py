@@ -281,8 +281,8 @@ def test_commands_change_and_show_queues(database: Database, run: Callable[..., 
         *("queue", "enqueued", "delayed", "waiting", "running", "workers", "limits"),
     ]
     assert [" ".join(line.split()) for line in lines] == [
-        "mail 1 0 0 0 0 paused, 1 at once, 2 per worker, 3 in 0:00:01.500000, 4 per partition,"
-        " 5 per partition in 1 day, 0:00:00",
+        "mail 1 0 0 0 0 paused, 1 at once, 2 per worker, 3 in 1.5s, 4 per partition,"
+        " 5 per partition in 1d",
         "other [red] 1 0 0 0 0",
     ]
     assert run("queue", "unpause", "mail").exit_code == 0

@@ -1,6 +1,6 @@
 """The ``lockstep`` command."""
 
-from . import _change, _look, _queues, _schedules  # noqa: F401 - they register their commands
+from . import _change, _enqueue, _look, _queues, _schedules  # noqa: F401 - they register
 from ._main import main
 
 __all__ = ["main"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from .._manage_calls import NOTHING, WorkflowFilter
 from ._main import Dsn, cli, errors
 from ._options import (
     After,
+    AppVersion,
     AsJson,
     Before,
     ErrorText,
@@ -23,11 +25,12 @@ from ._options import (
     Queue,
     Status,
     connected,
+    duration_option,
     filter_of,
-    parse_duration,
     parse_json,
     print_json,
     print_line,
+    shown_duration,
 )
 
 Ids = Annotated[
@@ -264,7 +267,7 @@ def fork(
         int, typer.Argument(help="First step that runs again; see steps.", show_default=False)
     ],
     new_id: Annotated[str | None, typer.Option(help="Id of the new workflow.")] = None,
-    app_version: Annotated[str | None, typer.Option(help="Ask for this version.")] = None,
+    app_version: AppVersion = None,
     queue: Annotated[str | None, typer.Option(help="Queue; else that of the other.")] = None,
     dsn: Dsn = None,
 ) -> None:
@@ -293,7 +296,9 @@ def fast_forward(
 
 @cli.command()
 def purge(
-    older_than: Annotated[str, typer.Option(help="Time since they ended: 90s, 15m, 12h, 30d, 2w.")],
+    older_than: Annotated[
+        timedelta, duration_option("Time since they ended: 90s, 15m, 12h, 30d, 2w.")
+    ],
     batch_size: Annotated[
         int, typer.Option(min=1, max=100000, help="Workflows per transaction.")
     ] = 1000,
@@ -301,9 +306,9 @@ def purge(
     dsn: Dsn = None,
 ) -> None:
     """Delete workflows that ended longer ago, with all that they recorded."""
-    duration = parse_duration(older_than)
     if not yes:
-        typer.confirm(f"Delete what ended more than {older_than} ago?", abort=True, err=True)
+        age = shown_duration(older_than)
+        typer.confirm(f"Delete what ended more than {age} ago?", abort=True, err=True)
     with connected(dsn) as client:
-        count = client.purge(duration, batch_size=batch_size)
+        count = client.purge(older_than, batch_size=batch_size)
     typer.echo(f"{count} deleted")

@@ -26,8 +26,8 @@ from ._options import (
     connected,
     console,
     filter_of,
+    new_table,
     one_line,
-    parse_duration,
     parse_json,
     print_json,
     shown_error,
@@ -43,13 +43,6 @@ _COLORS = {
     "CANCELLED": "yellow",
     "PENDING": "cyan",
 }
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name, no_wrap=name in ("id", "status", "created"), overflow="fold")
-    return table
 
 
 def _status(status: str) -> Text:
@@ -83,7 +76,7 @@ def list_(
     if json:
         print_json(found)
         return
-    table = _table("id", "name", "queue", "status", "created", "attempts", "result")
+    table = new_table("id", "name", "queue", "status", "created", "attempts", "result")
     for info in found:
         table.add_row(
             Text(one_line(info.workflow_id)),
@@ -134,7 +127,7 @@ def steps(id: Id, json: AsJson = False, dsn: Dsn = None) -> None:
     if json:
         print_json(found)
         return
-    table = _table("step", "name", "status", "attempts", "started", "completed", "result")
+    table = new_table("step", "name", "status", "attempts", "started", "completed", "result")
     for step in found:
         table.add_row(
             str(step.step_id),
@@ -159,55 +152,6 @@ def explain(
     """Show how a workflow came to where it is."""
     with connected(dsn) as client:
         typer.echo(client.explain(id, format))
-
-
-@cli.command()
-def enqueue(
-    name: Annotated[str, typer.Argument(help="Workflow name.", show_default=False)],
-    args: Annotated[str, typer.Option(help="JSON array of positional arguments.")] = "[]",
-    named_args: Annotated[str, typer.Option(help="JSON object of named arguments.")] = "{}",
-    queue: Annotated[str, typer.Option(help="Queue.")] = "default",
-    id: Annotated[str | None, typer.Option(help="Id; a second call returns it.")] = None,
-    deduplication_id: Annotated[
-        str | None, typer.Option(help="At most one unfinished workflow of the queue has it.")
-    ] = None,
-    priority: Annotated[int, typer.Option(min=0, help="0 runs first.")] = 0,
-    delay: Annotated[str | None, typer.Option(help="Start later: 90s, 15m, 12h, 30d.")] = None,
-    debounce: Annotated[
-        str | None, typer.Option(help="Start when calls have paused for so long: 90s, 15m.")
-    ] = None,
-    debounce_max_delay: Annotated[
-        str | None, typer.Option(help="Start so long after the first call at the latest.")
-    ] = None,
-    app_version: Annotated[str | None, typer.Option(help="Ask for this version.")] = None,
-    headers: Annotated[str | None, typer.Option(help="JSON object of headers.")] = None,
-    dsn: Dsn = None,
-) -> None:
-    """Enqueue a workflow and print its id."""
-    positional = parse_json(args, "--args")
-    named = parse_json(named_args, "--named-args")
-    if not isinstance(positional, list):
-        raise typer.BadParameter("--args is no JSON array")
-    if not isinstance(named, dict):
-        raise typer.BadParameter("--named-args is no JSON object")
-    with connected(dsn) as client:
-        workflow_id = client.enqueue(
-            name,
-            *positional,
-            named_args=named,
-            queue_name=queue,
-            workflow_id=id,
-            deduplication_id=deduplication_id,
-            priority=priority,
-            delay=None if delay is None else parse_duration(delay),
-            debounce=None if debounce is None else parse_duration(debounce),
-            debounce_max_delay=(
-                None if debounce_max_delay is None else parse_duration(debounce_max_delay)
-            ),
-            app_version=app_version,
-            headers=None if headers is None else parse_json(headers, "--headers"),
-        )
-    typer.echo(workflow_id)
 
 
 @cli.command()

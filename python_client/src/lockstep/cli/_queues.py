@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from .._queue_calls import QueueInfo, QueueLimits
+from .._queue_calls import QueueInfo
 from ._main import Dsn, cli
-from ._options import AsJson, connected, console, one_line, parse_duration, print_json
+from ._options import (
+    AsJson,
+    connected,
+    console,
+    duration_option,
+    new_table,
+    one_line,
+    print_json,
+    shown_duration,
+)
 
 queue = typer.Typer(
     help="Create, alter, drop, pause and unpause a queue.",
@@ -25,36 +34,14 @@ Concurrency = Annotated[
 ]
 WorkerConcurrency = Annotated[int | None, typer.Option(help="The same in one worker process.")]
 RateLimit = Annotated[int | None, typer.Option(help="Executions that begin in a rate period.")]
-RatePeriod = Annotated[str | None, typer.Option(help="Any time so long: 1s, 15m, 12h, 30d.")]
+RatePeriod = Annotated[timedelta | None, duration_option("Any time so long: 1s, 15m, 12h, 30d.")]
 PartitionConcurrency = Annotated[
     int | None, typer.Option(help="Workflows of one partition key that run at once.")
 ]
 PartitionRateLimit = Annotated[
     int | None, typer.Option(help="Executions of one partition key that begin in its period.")
 ]
-PartitionRatePeriod = Annotated[str | None, typer.Option(help="Any time so long.")]
-
-
-def _limits(
-    concurrency: int | None,
-    worker_concurrency: int | None,
-    rate_limit: int | None,
-    rate_period: str | None,
-    partition_concurrency: int | None,
-    partition_rate_limit: int | None,
-    partition_rate_period: str | None,
-) -> QueueLimits:
-    return {
-        "concurrency": concurrency,
-        "worker_concurrency": worker_concurrency,
-        "rate_limit": rate_limit,
-        "rate_period": None if rate_period is None else parse_duration(rate_period),
-        "partition_concurrency": partition_concurrency,
-        "partition_rate_limit": partition_rate_limit,
-        "partition_rate_period": (
-            None if partition_rate_period is None else parse_duration(partition_rate_period)
-        ),
-    }
+PartitionRatePeriod = Annotated[timedelta | None, duration_option("Any time so long.")]
 
 
 @cli.command()
@@ -65,9 +52,8 @@ def queues(json: AsJson = False, dsn: Dsn = None) -> None:
     if json:
         print_json(found)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("queue", "enqueued", "delayed", "waiting", "running", "workers", "limits"):
-        table.add_column(name, justify="left" if name in ("queue", "limits") else "right")
+    counts = ("enqueued", "delayed", "waiting", "running", "workers")
+    table = new_table("queue", *counts, "limits", numbers=counts)
     for info in found:
         table.add_row(
             Text(one_line(info.queue_name)),
@@ -86,11 +72,15 @@ def _shown_limits(info: QueueInfo) -> str:
         "paused" if info.is_paused else None,
         _shown(info.concurrency, "at once"),
         _shown(info.worker_concurrency, "per worker"),
-        _shown(info.rate_limit, f"in {info.rate_period}"),
+        _shown(info.rate_limit, _period(info.rate_period)),
         _shown(info.partition_concurrency, "per partition"),
-        _shown(info.partition_rate_limit, f"per partition in {info.partition_rate_period}"),
+        _shown(info.partition_rate_limit, f"per partition {_period(info.partition_rate_period)}"),
     ]
     return ", ".join(each for each in said if each is not None)
+
+
+def _period(period: timedelta | None) -> str:
+    return "" if period is None else f"in {shown_duration(period)}"
 
 
 def _shown(limit: int | None, meaning: str) -> str | None:
@@ -110,17 +100,17 @@ def create(
     dsn: Dsn = None,
 ) -> None:
     """Create a queue with limits, or replace all limits of one that exists."""
-    limits = _limits(
-        concurrency,
-        worker_concurrency,
-        rate_limit,
-        rate_period,
-        partition_concurrency,
-        partition_rate_limit,
-        partition_rate_period,
-    )
     with connected(dsn) as client:
-        client.create_queue(name, **limits)
+        client.create_queue(
+            name,
+            concurrency=concurrency,
+            worker_concurrency=worker_concurrency,
+            rate_limit=rate_limit,
+            rate_period=rate_period,
+            partition_concurrency=partition_concurrency,
+            partition_rate_limit=partition_rate_limit,
+            partition_rate_period=partition_rate_period,
+        )
 
 
 @queue.command()
@@ -139,17 +129,18 @@ def alter(
     dsn: Dsn = None,
 ) -> None:
     """Change the given limits of a queue, and leave the others."""
-    limits = _limits(
-        concurrency,
-        worker_concurrency,
-        rate_limit,
-        rate_period,
-        partition_concurrency,
-        partition_rate_limit,
-        partition_rate_period,
-    )
     with connected(dsn) as client:
-        client.alter_queue(name, reset=[each.replace("-", "_") for each in reset or ()], **limits)
+        client.alter_queue(
+            name,
+            concurrency=concurrency,
+            worker_concurrency=worker_concurrency,
+            rate_limit=rate_limit,
+            rate_period=rate_period,
+            partition_concurrency=partition_concurrency,
+            partition_rate_limit=partition_rate_limit,
+            partition_rate_period=partition_rate_period,
+            reset=[each.replace("-", "_") for each in reset or ()],
+        )
 
 
 @queue.command()

@@ -1,27 +1,44 @@
-"""Commands for schedules: list, make, remove, pause, and start ticks by hand."""
+"""Commands about schedules: list, create, drop, pause them, and start ticks by hand."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
 from rich.text import Text
 
 from .._schedule_calls import SCHEDULED_AT
-from ._look import _table
 from ._main import Dsn, cli
 from ._options import (
+    AppVersion,
     AsJson,
+    DeduplicationId,
+    MaxAttempts,
+    NamedArgs,
+    OwnHeaders,
+    PartitionKey,
+    Priority,
+    Retries,
+    Timeout,
+    ToQueue,
     connected,
     console,
+    new_table,
     one_line,
-    parse_json,
     parse_time,
     print_json,
     shown_time,
 )
 
-Schedule = Annotated[str, typer.Argument(help="Name of the schedule.", show_default=False)]
+schedule = typer.Typer(
+    help="Create, drop, pause and unpause a schedule, start its ticks by hand.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+cli.add_typer(schedule, name="schedule")
+
+Name = Annotated[str, typer.Argument(help="Name of the schedule.", show_default=False)]
 
 
 @cli.command()
@@ -32,7 +49,7 @@ def schedules(json: AsJson = False, dsn: Dsn = None) -> None:
     if json:
         print_json(found)
         return
-    table = _table("name", "cron", "zone", "workflow", "queue", "engine", "last", "next")
+    table = new_table("name", "cron", "zone", "workflow", "queue", "engine", "last", "next")
     for info in found:
         next_tick = "paused" if info.is_paused else info.problem or shown_time(info.next_tick_at)
         table.add_row(
@@ -45,16 +62,16 @@ def schedules(json: AsJson = False, dsn: Dsn = None) -> None:
     console().print(table)
 
 
-@cli.command()
-def schedule(
-    name: Schedule,
+@schedule.command()
+def create(
+    name: Name,
     cron: Annotated[
         str,
         typer.Argument(help="Five fields, six with seconds first, or @daily …", show_default=False),
     ],
     workflow: Annotated[str, typer.Argument(help="Workflow name.", show_default=False)],
-    queue: Annotated[str, typer.Option(help="Queue.")] = "default",
-    named_args: Annotated[str, typer.Option(help="JSON object of named arguments.")] = "{}",
+    queue: ToQueue = "default",
+    named_args: NamedArgs = None,
     time_zone: Annotated[str, typer.Option(help="Time zone of the expression.")] = "UTC",
     time_arg: Annotated[
         str, typer.Option(help="Argument that receives the scheduled time; empty for none.")
@@ -65,63 +82,80 @@ def schedule(
     engine: Annotated[
         Literal["pg_cron", "workers"] | None, typer.Option(help="Who starts the ticks.")
     ] = None,
+    deduplication_id: DeduplicationId = None,
+    priority: Priority = 0,
+    queue_partition_key: PartitionKey = None,
+    timeout: Timeout = None,
+    max_attempts: MaxAttempts = None,
+    app_version: AppVersion = None,
+    headers: OwnHeaders = None,
+    retries: Retries = None,
     dsn: Dsn = None,
 ) -> None:
-    """Create a schedule, or replace it."""
+    """Create a schedule, or replace the one of this name."""
     with connected(dsn) as client:
         client.schedule_workflow(
             name,
             cron,
             workflow,
             queue_name=queue,
-            named_args=parse_json(named_args, "--named-args"),
+            named_args=named_args,
             time_zone=time_zone,
             time_arg=time_arg or None,
             on_missed=on_missed,
             engine=engine,
+            deduplication_id=deduplication_id,
+            priority=priority,
+            queue_partition_key=queue_partition_key,
+            timeout=timeout,
+            max_attempts=max_attempts,
+            app_version=app_version,
+            headers=headers,
+            retries=retries,
         )
 
 
-@cli.command()
-def unschedule(name: Schedule, dsn: Dsn = None) -> None:
+@schedule.command()
+def drop(name: Name, dsn: Dsn = None) -> None:
     """Remove a schedule; its workflows go on."""
     with connected(dsn) as client:
         client.unschedule_workflow(name)
 
 
-@cli.command()
-def pause_schedule(name: Schedule, dsn: Dsn = None) -> None:
+@schedule.command()
+def pause(name: Name, dsn: Dsn = None) -> None:
     """Leave out the ticks of a schedule until it is unpaused."""
     with connected(dsn) as client:
         client.pause_schedule(name)
 
 
-@cli.command()
-def unpause_schedule(name: Schedule, dsn: Dsn = None) -> None:
+@schedule.command()
+def unpause(name: Name, dsn: Dsn = None) -> None:
     """Let a schedule go on with its next tick."""
     with connected(dsn) as client:
         client.unpause_schedule(name)
 
 
-@cli.command()
-def trigger(name: Schedule, dsn: Dsn = None) -> None:
+@schedule.command()
+def trigger(name: Name, dsn: Dsn = None) -> None:
     """Start a schedule's workflow now and print its id."""
     with connected(dsn) as client:
         typer.echo(client.trigger_schedule(name))
 
 
-@cli.command()
+@schedule.command()
 def backfill(
-    name: Schedule,
+    name: Name,
     from_time: Annotated[
-        str, typer.Argument(metavar="FROM", help="Moment of the first tick (ISO 8601).")
+        datetime,
+        typer.Argument(metavar="FROM", help="Moment of the first tick.", parser=parse_time),
     ],
     to_time: Annotated[
-        str, typer.Argument(metavar="TO", help="Moment after the last tick (ISO 8601).")
+        datetime,
+        typer.Argument(metavar="TO", help="Moment after the last tick.", parser=parse_time),
     ],
     dsn: Dsn = None,
 ) -> None:
     """Start the workflows of past ticks; print the id of the workflow that does it."""
-    first, end = parse_time(from_time), parse_time(to_time)
     with connected(dsn) as client:
-        typer.echo(client.backfill_schedule(name, first, end))
+        typer.echo(client.backfill_schedule(name, from_time, to_time))
