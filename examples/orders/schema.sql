@@ -1,4 +1,4 @@
--- The tables of a small shop, and the trigger that hands each new order to a workflow.
+-- The tables of a small shop; each new order starts a workflow.
 
 CREATE TABLE customers (
     name text PRIMARY KEY
@@ -23,23 +23,9 @@ CREATE TABLE payments (
 );
 
 -- The order and its workflow are rows of one transaction: both commit or neither does,
--- whoever inserts. The workflow_id makes the workflow findable from the order, and a
--- second enqueue for the same order does nothing.
-CREATE FUNCTION enqueue_order() RETURNS trigger
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    PERFORM lockstep.enqueue_workflow(
-        'fulfil_order',
-        'orders',
-        workflow_id => 'order-' || NEW.id,
-        named_args => jsonb_build_object('order_id', NEW.id)
-    );
-    RETURN NULL;
-END
-$$;
-
--- AFTER, because only then the row passed every constraint and BEFORE trigger.
-CREATE TRIGGER orders_enqueue_order
-AFTER INSERT ON orders
-FOR EACH ROW EXECUTE FUNCTION enqueue_order();
+-- whoever inserts. The workflow_id makes the workflow findable from the order.
+SELECT lockstep.attach_workflow(
+    'orders', 'fulfil_order', 'orders',
+    workflow_id => $$'order-' || new.id$$,
+    named_args => $$jsonb_build_object('order_id', new.id)$$
+);
