@@ -7223,13 +7223,14 @@ BEGIN
     v_wrong := (
         SELECT coalesce(l.name, 'null')
         FROM unnest(alter_queue.reset) AS l (name)
-        WHERE l.name IS NULL OR l.name <> ALL (v_limits) OR v_given ? l.name
+        WHERE l.name IS NULL OR l.name <> ALL (v_limits)
+            OR v_given ?| ARRAY[l.name, replace(l.name, '_limit', '_period')]
         LIMIT 1
     );
     IF v_wrong IS NOT NULL THEN
         RAISE EXCEPTION 'cannot reset "%"', v_wrong
             USING ERRCODE = 'invalid_parameter_value',
-                  DETAIL = CASE WHEN v_given ? v_wrong THEN 'It is given a value too.' ELSE 'It is no limit.' END,
+                  DETAIL = CASE WHEN v_wrong = ANY (v_limits) THEN 'A value is given for it too.' ELSE 'It is no limit.' END,
                   HINT = format('Limits are %s.', array_to_string(v_limits, ', '));
     END IF;
 
@@ -7256,7 +7257,8 @@ COMMENT ON FUNCTION lockstep.alter_queue(text, int, int, int, interval, int, int
 --
 -- concurrency: workflows that run at once, over all workers; worker_concurrency: in one
 -- worker; rate_limit and rate_period: executions that begin in any window of that
--- length; the partition limits: the same for the workflows of one queue_partition_key.
+-- length, where a month has 30 days and a day 24 hours; the partition limits: the same
+-- for the workflows of one queue_partition_key.
 -- Limits hold from the claims that begin after the commit; what runs goes on.
 --
 -- Lock order: as _write_queue().
@@ -7824,6 +7826,13 @@ DECLARE
 BEGIN
     ready := ARRAY[]::tid[];
 
+    -- A window has one length, with months of 30 days and days of 24 hours. By the calendar a
+    -- start of January 31st would be waited for until February 28th, and count until March 1st.
+    p_queue.rate_period := make_interval(secs => extract(EPOCH FROM p_queue.rate_period)::double precision);
+    p_queue.partition_rate_period := make_interval(
+        secs => extract(EPOCH FROM p_queue.partition_rate_period)::double precision
+    );
+
     IF p_queue.concurrency IS NOT NULL OR p_queue.worker_concurrency IS NOT NULL THEN
         SELECT count(*) AS of_all, count(*) FILTER (WHERE w.executor_id = p_executor.executor_id) AS of_this
         INTO r_running
@@ -8149,8 +8158,9 @@ COMMENT ON FUNCTION lockstep._refuse_unknown_queue(text) IS
 -- Wakes idle workers after workflows gave up their places in limited queues.
 --
 -- What keeps a workflow of such a queue waiting is the limit and not the lack
--- of an enqueue, so its end must ring as an enqueue does. Does nothing while no
--- queue has a limit.
+-- of an enqueue, so its end must ring as an enqueue does. A place in one worker is
+-- that worker's to fill: it claims as it gives it up, and is told only of what others
+-- cancel. Does nothing while no queue has a limit.
 CREATE FUNCTION lockstep._ring_for_free_places(p_workflow_ids text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -8158,21 +8168,24 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_limited text[];
+    v_shared text[];
     v_queues text[];
 BEGIN
-    v_limited := ARRAY(
-        SELECT q.queue_name
-        FROM lockstep.queue AS q
-        WHERE q.concurrency IS NOT NULL OR q.partition_concurrency IS NOT NULL
-    );
+    SELECT
+        array_agg(q.queue_name),
+        array_agg(q.queue_name) FILTER (WHERE num_nonnulls(q.concurrency, q.partition_concurrency) > 0)
+    INTO v_limited, v_shared
+    FROM lockstep.queue AS q
+    WHERE num_nonnulls(q.concurrency, q.worker_concurrency, q.partition_concurrency) > 0;
 
-    IF cardinality(v_limited) > 0 THEN
+    IF v_limited IS NOT NULL THEN
         v_queues := ARRAY(
             SELECT DISTINCT w.queue_name
             FROM lockstep.workflow_status AS w
             INNER JOIN unnest(p_workflow_ids) AS f (workflow_id)
                 ON w.workflow_id = ANY (ARRAY[f.workflow_id])
             WHERE w.queue_name = ANY (v_limited)
+                AND (w.queue_name = ANY (v_shared) OR w.status = 'CANCELLED')
         );
     END IF;
 
@@ -8330,7 +8343,7 @@ BEGIN
         v_primary_key := (
             SELECT array_agg(a.attname::text ORDER BY array_position(x.indkey::int2[], a.attnum))
             FROM pg_index AS x
-            INNER JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)
+            INNER JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1])
             WHERE x.indrelid = attach_workflow.table_name
                 AND x.indisprimary
         );
@@ -8384,7 +8397,7 @@ COMMENT ON FUNCTION lockstep.attach_workflow(
 -- and the search_path that they will have. The cursor of the loop takes no second
 -- statement, WHERE neither aggregates nor sets, and what fits between parentheses and
 -- between THEN and END is one expression and no more. The exception block is for their
--- errors.
+-- errors. INTERSECT refuses the types that enqueue_rows() cannot compare.
 CREATE FUNCTION lockstep._attachment_problem(
     p_table regclass,
     p_events text[],
@@ -8446,8 +8459,8 @@ BEGIN
 
     v_source := format(concat_ws(
         ' CROSS JOIN ',
-        CASE WHEN p_events && ARRAY['INSERT', 'UPDATE'] THEN '(SELECT * FROM unnest(NULL::%1$s[])) AS new' END,
-        CASE WHEN p_events && ARRAY['UPDATE', 'DELETE'] THEN '(SELECT * FROM unnest(NULL::%1$s[])) AS old' END
+        CASE WHEN p_events && ARRAY['INSERT', 'UPDATE'] THEN '(SELECT * FROM pg_catalog.unnest(NULL::%1$s[])) AS new' END,
+        CASE WHEN p_events && ARRAY['UPDATE', 'DELETE'] THEN '(SELECT * FROM pg_catalog.unnest(NULL::%1$s[])) AS old' END
     ), v_table);
 
     FOR r_expression IN
@@ -8455,7 +8468,7 @@ BEGIN
         FROM (
             VALUES
                 ('columns', (
-                    SELECT string_agg(format('new.%1$I IS DISTINCT FROM old.%1$I', c.name), ' OR ')
+                    SELECT string_agg(format('EXISTS (SELECT new.%1$I INTERSECT SELECT old.%1$I)', c.name), ' OR ')
                     FROM unnest(p_columns) AS c (name)
                 ), ''),
                 ('condition', p_condition, ''),
@@ -8533,8 +8546,13 @@ COMMENT ON FUNCTION lockstep.detach_workflow(regclass, text) IS
 -- as it was as old; a row that the event does not have is one of nulls.
 --
 -- SECURITY INVOKER: expressions run with the rights of who writes the rows, as triggers
--- do. The statement that evaluates them is planned anew each time, because a plan made
--- for few rows would join the transition tables of a large UPDATE with a nested loop.
+-- do. Their search_path may hold a schema in which others create functions and operators
+-- that fit better than those of Postgres, so what is written here names pg_catalog, and
+-- columns are compared as records, by the equality of their types. No type is named: who
+-- writes through a view may not know the schema of the table.
+--
+-- The statement that evaluates them is planned anew each time, because a plan made for few
+-- rows would join the transition tables of a large UPDATE with a nested loop.
 --
 -- Postgres fills both transition tables of an UPDATE row by row, so the n-th old row
 -- belongs to the n-th new one. Only a trigger of a partition that suppresses a row
@@ -8581,26 +8599,33 @@ BEGIN
                           'Let it raise instead, or attach the workflow without columns and without old.';
         END IF;
 
-        -- pairing by place costs 100 us of planning, which a statement of one row can do without
-        v_source := CASE WHEN v_new_count = 1 THEN 'new_rows AS new CROSS JOIN old_rows AS old' ELSE format(
-            '(
+        -- pairing by place costs 100 us of planning, which a statement of one row can do without;
+        -- of a subquery a whole row has no dropped columns
+        v_source := CASE WHEN v_new_count = 1 THEN 'new_rows AS new CROSS JOIN old_rows AS old' ELSE '(
                 SELECT n.new_row, o.old_row
-                FROM (SELECT row_number() OVER () AS place, ROW(r.*)::%1$s AS new_row FROM new_rows AS r) AS n
-                INNER JOIN (SELECT row_number() OVER () AS place, ROW(r.*)::%1$s AS old_row FROM old_rows AS r) AS o
-                    ON o.place = n.place
+                FROM (
+                    SELECT pg_catalog.row_number() OVER () AS place, r.*::record AS new_row
+                    FROM (SELECT * FROM new_rows) AS r
+                ) AS n
+                INNER JOIN (
+                    SELECT pg_catalog.row_number() OVER () AS place, r.*::record AS old_row
+                    FROM (SELECT * FROM old_rows) AS r
+                ) AS o ON o.place OPERATOR(pg_catalog.=) n.place
                 ORDER BY n.place
             ) AS pair
             CROSS JOIN LATERAL (SELECT (pair.new_row).*) AS new
-            CROSS JOIN LATERAL (SELECT (pair.old_row).*) AS old',
-            format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME)
-        ) END;
+            CROSS JOIN LATERAL (SELECT (pair.old_row).*) AS old'
+        END;
     ELSIF v_uses_absent THEN
         v_source := format('%1$s LEFT JOIN %2$s_rows AS %3$s ON false', v_source, v_row, v_absent);
     END IF;
 
     IF v_columns IS NOT NULL THEN
         SELECT concat_ws(
-            ' AND ', format('(%s)', string_agg(format('new.%1$I IS DISTINCT FROM old.%1$I', c.name), ' OR ')),
+            ' AND ', format(
+                'ROW(%s)::record OPERATOR(pg_catalog.<>) ROW(%s)::record',
+                string_agg(format('new.%I', c.name), ', '), string_agg(format('old.%I', c.name), ', ')
+            ),
             v_condition
         )
         INTO v_condition
@@ -8608,19 +8633,20 @@ BEGIN
     END IF;
 
     IF v_named_args IS NULL THEN
-        SELECT format('jsonb_build_object(%s)', string_agg(format('%L, %s.%I', c.name, v_row, c.name), ', '))
+        SELECT format('pg_catalog.jsonb_build_object(%s)', string_agg(format('%L, %s.%I', c.name, v_row, c.name), ', '))
         INTO v_named_args
         FROM unnest((v_settings ->> 'primary_key')::text[]) AS c (name);
     END IF;
 
-    -- an expression may end with a comment; the first line is for who reads an error
+    -- an expression may end with a comment; the first line is for who reads an error;
+    -- enqueue_workflows() would take a null for no arguments, enqueue_workflow() refuses it
     v_statement := format(
         E'-- workflow %s\nSELECT %s, %s, %s, %s\nFROM %s%s',
         v_settings -> 'workflow_name',
-        E'array_agg((\n' || v_named_args || E'\n)::jsonb)',
-        coalesce(E'array_agg((\n' || v_workflow_id || E'\n)::text)', 'NULL::text[]'),
-        coalesce(E'array_agg((\n' || v_deduplication_id || E'\n)::text)', 'NULL::text[]'),
-        coalesce(E'array_agg((\n' || v_partition_key || E'\n)::text)', 'NULL::text[]'),
+        E'pg_catalog.array_agg(coalesce((\n' || v_named_args || E'\n)::pg_catalog.jsonb, ''null''))',
+        coalesce(E'pg_catalog.array_agg((\n' || v_workflow_id || E'\n)::pg_catalog.text)', 'NULL::text[]'),
+        coalesce(E'pg_catalog.array_agg((\n' || v_deduplication_id || E'\n)::pg_catalog.text)', 'NULL::text[]'),
+        coalesce(E'pg_catalog.array_agg((\n' || v_partition_key || E'\n)::pg_catalog.text)', 'NULL::text[]'),
         v_source, E'\nWHERE (' || v_condition || ') IS TRUE'
     );
     PERFORM set_config('search_path', v_settings ->> 'search_path', true);
@@ -8781,6 +8807,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_refusal constant text := lockstep._pg_cron_refusal(p_schedule.cron, p_schedule.time_zone);
+    v_cron constant text := btrim(p_schedule.cron, E' \t');
     v_job_name constant text := 'lockstep: ' || p_schedule.schedule_name;
     v_job_id bigint;
 BEGIN
@@ -8795,7 +8822,8 @@ BEGIN
             INTO v_job_id
             USING
                 CASE WHEN octet_length(v_job_name) < 64 THEN v_job_name ELSE 'lockstep: ' || md5(v_job_name) END,
-                btrim(p_schedule.cron, E' \t'),
+                -- it knows an alias in lower case only
+                CASE WHEN v_cron LIKE '@%' THEN lower(v_cron) ELSE v_cron END,
                 lockstep._cron_job_command(p_schedule.schedule_name),
                 p_schedule.cron_job_id;
     END IF;
@@ -9602,11 +9630,17 @@ COMMENT ON FUNCTION lockstep.schedule_workflow(
 
 -- sql/74_schedule/start_backfill.sql
 
--- Starts the workflows of some past ticks of a schedule; returns how many there were not.
+-- Starts the workflows of some past ticks of a schedule; returns how many it started.
 --
 -- The worker that runs "lockstep.backfill" calls it, a batch at a time. Locks nothing of
--- the schedule: the ids of the workflows see to it that none is started twice.
-CREATE FUNCTION lockstep.start_backfill(schedule_name text, ticks timestamptz[])
+-- the schedule: the ids of the workflows see to it that none is started twice. They have
+-- the backfill's id as a header, by which a worker that comes after one that died counts
+-- those of the batch that it did not record.
+CREATE FUNCTION lockstep.start_backfill(
+    schedule_name text,
+    ticks timestamptz[],
+    backfill_id text
+)
 RETURNS int
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -9624,13 +9658,21 @@ BEGIN
         PERFORM lockstep._refuse_unknown_schedule(start_backfill.schedule_name);
     END IF;
 
+    v_schedule.headers := coalesce(v_schedule.headers, '{}')
+        || jsonb_build_object('backfill_id', start_backfill.backfill_id);
+
+    PERFORM lockstep._start_tick(v_schedule, t.tick)
+    FROM unnest(start_backfill.ticks) AS t (tick);
+
     RETURN (
-        SELECT count(*) FILTER (WHERE lockstep._start_tick(v_schedule, t.tick))::int
+        SELECT count(*)::int
         FROM unnest(start_backfill.ticks) AS t (tick)
+        INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = lockstep._tick_id(v_schedule.schedule_name, t.tick)
+        WHERE w.headers ->> 'backfill_id' = start_backfill.backfill_id
     );
 END
 $$;
-COMMENT ON FUNCTION lockstep.start_backfill(text, timestamptz[]) IS
+COMMENT ON FUNCTION lockstep.start_backfill(text, timestamptz[], text) IS
     'Starts the workflows of some past ticks of a schedule.';
 
 -- sql/74_schedule/start_tick.sql
@@ -9652,7 +9694,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_tick_text constant text := lockstep._tick_text(p_tick);
-    v_workflow_id constant text := coalesce(p_workflow_id, p_schedule.schedule_name || ':' || v_tick_text);
+    v_workflow_id constant text := coalesce(p_workflow_id, lockstep._tick_id(p_schedule.schedule_name, p_tick));
 BEGIN
     IF EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = v_workflow_id) THEN
         RETURN false;
@@ -9798,6 +9840,22 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.start_ticks(jsonb) IS
     'Starts ticks that a worker computed and notes the next one of each schedule.';
+
+-- sql/74_schedule/tick_id.sql
+
+-- Derives the id of a tick's workflow: the same one, whoever starts the tick.
+CREATE FUNCTION lockstep._tick_id(p_schedule_name text, p_tick timestamptz)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN p_schedule_name || ':' || lockstep._tick_text(p_tick);
+END
+$$;
+COMMENT ON FUNCTION lockstep._tick_id(text, timestamptz) IS
+    'Derives the id of a tick''s workflow.';
 
 -- sql/74_schedule/tick_text.sql
 
@@ -10426,8 +10484,14 @@ COMMENT ON FUNCTION lockstep.detach_state_machine(regclass) IS
 -- row names the table, its primary key the row. The row is locked (FOR NO KEY UPDATE) and
 -- read again, so of two calls at once the second sees what the first one did.
 --
--- Everything here runs with the rights of the caller.
-CREATE FUNCTION lockstep.fire_event(record anyelement, event text)
+-- Everything here runs with the rights of the caller, and what the row's table calls, its
+-- triggers and policies, with the caller's search_path, as in an UPDATE: the default of the
+-- parameter is evaluated by the caller.
+CREATE FUNCTION lockstep.fire_event(
+    record anyelement,
+    event text,
+    search_path text DEFAULT pg_catalog.current_setting('search_path')
+)
 RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -10444,6 +10508,7 @@ DECLARE
     v_is_row text;
     v_key text;
     v_state text;
+    v_quoted_state text;
     v_version int;
     v_to_state text;
     v_is_there boolean;
@@ -10485,12 +10550,14 @@ BEGIN
         AND i.indisprimary
         AND k.place <= i.indnkeyatts;
 
-    EXECUTE format(
-        'SELECT t.%I::text, %s, true FROM %s AS t WHERE %s FOR NO KEY UPDATE',
-        r_machine.state_column, coalesce(quote_ident(r_machine.version_column), 'NULL'), v_table, v_is_row
+    PERFORM set_config('search_path', fire_event.search_path, true);
+    EXECUTE pg_catalog.format(
+        'SELECT t.%I::pg_catalog.text, %s, true FROM %s AS t WHERE %s FOR NO KEY UPDATE',
+        r_machine.state_column, coalesce(pg_catalog.quote_ident(r_machine.version_column), 'NULL'), v_table, v_is_row
     )
     INTO v_state, v_version, v_is_there
     USING fire_event.record;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
     SELECT l.to_state
     INTO v_to_state
@@ -10499,6 +10566,7 @@ BEGIN
         AND l.event = fire_event.event;
 
     IF NOT FOUND THEN
+        v_quoted_state := coalesce('"' || v_state || '"', 'null');
         EXECUTE format('SELECT format(''Row %%s of %%s'', jsonb_build_object(%s), $2)', v_key)
         INTO v_key
         USING fire_event.record, v_table;
@@ -10511,26 +10579,29 @@ BEGIN
             WHEN count(*) FILTER (WHERE l.event = fire_event.event) = 0 THEN ARRAY[
                 'no_data_found',
                 format('state machine "%s" has no event "%s"', r_machine.machine_name, fire_event.event),
-                format('%s is in state "%s".', v_key, v_state),
-                'Its events are ' || string_agg(DISTINCT format('"%s"', l.event), ', ') || '.'
+                format('%s is in state %s.', v_key, v_quoted_state),
+                coalesce(
+                    'Its events are ' || string_agg(DISTINCT format('"%s"', l.event), ', ') || '.',
+                    'Add transitions with add_transition(); none leaves a state.'
+                )
             ]
             ELSE ARRAY[
                 'check_violation',
                 format(
-                    'event "%s" of state machine "%s" leads %s, not from "%s"',
+                    'event "%s" of state machine "%s" leads %s, not from %s',
                     fire_event.event, r_machine.machine_name,
                     string_agg(
                         format('from "%s" to "%s"', l.from_state, l.to_state), ' and ' ORDER BY l.from_state
                     ) FILTER (WHERE l.event = fire_event.event),
-                    v_state
+                    v_quoted_state
                 ),
-                format('%s is in state "%s".', v_key, v_state),
+                format('%s is in state %s.', v_key, v_quoted_state),
                 coalesce(
-                    format('Events in "%s": ', v_state)
+                    format('Events in %s: ', v_quoted_state)
                     || string_agg(format('%s (to "%s")', l.event, l.to_state), ', ')
                         FILTER (WHERE l.from_state = v_state)
                     || '.',
-                    format('No transition leaves "%s".', v_state)
+                    format('No transition leaves %s.', v_quoted_state)
                 )
             ]
         END
@@ -10542,14 +10613,18 @@ BEGIN
             USING ERRCODE = v_problem[1], DETAIL = v_problem[3], HINT = v_problem[4];
     END IF;
 
-    PERFORM set_config('lockstep.event', fire_event.event, true);
-    EXECUTE format(
-        'UPDATE %1$s AS t SET %2$I = $2::%3$s WHERE %4$s RETURNING t.%2$I::text',
+    PERFORM
+        set_config('lockstep.event', fire_event.event, true),
+        set_config('search_path', fire_event.search_path, true);
+    EXECUTE pg_catalog.format(
+        'UPDATE %1$s AS t SET %2$I = $2::%3$s WHERE %4$s RETURNING t.%2$I::pg_catalog.text',
         v_table, r_machine.state_column, r_machine.state_type, v_is_row
     )
     INTO v_to_state
     USING fire_event.record, v_to_state;
-    PERFORM set_config('lockstep.event', v_earlier_event, true);
+    PERFORM
+        pg_catalog.set_config('lockstep.event', v_earlier_event, true),
+        pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
     IF v_to_state IS NULL THEN
         RAISE EXCEPTION 'a trigger of % kept its row in state "%"', v_table, v_state
@@ -10559,7 +10634,7 @@ BEGIN
     RETURN v_to_state;
 END
 $$;
-COMMENT ON FUNCTION lockstep.fire_event(anyelement, text) IS
+COMMENT ON FUNCTION lockstep.fire_event(anyelement, text, text) IS
     'Lets an event happen to a row: moves it as its state machine says, and returns the new state.';
 
 -- sql/76_state_machine/list_transitions.sql
