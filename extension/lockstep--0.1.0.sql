@@ -9649,17 +9649,17 @@ AS $$
 DECLARE
     v_schedule lockstep.schedule;
 BEGIN
-    SELECT s.*
+    SELECT marked.*
     INTO v_schedule
     FROM lockstep.schedule AS s
+    CROSS JOIN LATERAL jsonb_populate_record(s, jsonb_build_object(
+        'headers', coalesce(s.headers, '{}') || jsonb_build_object('backfill_id', start_backfill.backfill_id)
+    )) AS marked
     WHERE s.schedule_name = start_backfill.schedule_name;
 
     IF NOT FOUND THEN
         PERFORM lockstep._refuse_unknown_schedule(start_backfill.schedule_name);
     END IF;
-
-    v_schedule.headers := coalesce(v_schedule.headers, '{}')
-        || jsonb_build_object('backfill_id', start_backfill.backfill_id);
 
     PERFORM lockstep._start_tick(v_schedule, t.tick)
     FROM unnest(start_backfill.ticks) AS t (tick);
