@@ -54,7 +54,7 @@ BEGIN
                 AND a.attname = attach_state_machine.version_column
                 AND (a.atthasdef OR NOT a.attnotnull)
         ) AS has_other_version
-    INTO STRICT r_table
+    INTO r_table
     FROM pg_class AS c
     WHERE c.oid = attach_state_machine.table_name;
 

@@ -48,16 +48,48 @@ $move$;
         'state_column', state_machine_triggers.state_column,
         'version_column', state_machine_triggers.version_column
     )::text;
+    v_problem text[];
     r_table record;
     r_key record;
 BEGIN
     SELECT
-        c.relowner::regrole AS owner, c.relkind = 'p' AS is_partitioned,
-        format('%I.%I', n.nspname, (c.relname || '_state_machine')::name) AS function_name
-    INTO STRICT r_table
+        c.relowner::regrole AS owner, c.relkind = 'p' AS is_partitioned, c.relkind IN ('r', 'p') AS is_table,
+        format('%I.%I', n.nspname, (c.relname || '_state_machine')::name) AS function_name,
+        ARRAY(
+            SELECT a.attname FROM pg_attribute AS a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            ORDER BY a.attnum
+        ) AS columns
+    INTO r_table
     FROM pg_class AS c
     INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = state_machine_triggers.table_name;
+
+    IF r_table.is_table IS NOT TRUE THEN
+        v_problem := ARRAY[
+            'table_name must be a table',
+            coalesce(state_machine_triggers.table_name || ' is none.', 'It is null.'),
+            'Pass a table or a partitioned table; its rows are what moves.'
+        ];
+    ELSE
+        SELECT ARRAY[
+            format('%s must be a column of %s', c.argument, state_machine_triggers.table_name),
+            coalesce('It is "' || c.name || '".', 'It is null.'),
+            format('Its columns are "%s".', array_to_string(r_table.columns, '", "'))
+        ]
+        INTO v_problem
+        FROM (
+            VALUES
+                ('state_column', state_machine_triggers.state_column, false),
+                ('version_column', state_machine_triggers.version_column, true)
+        ) AS c (argument, name, is_optional)
+        WHERE coalesce(c.name <> ALL (r_table.columns), NOT c.is_optional)
+        LIMIT 1;
+    END IF;
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
 
     SELECT
         string_agg(format('%1$L, OLD.%1$I', k.name), ', ' ORDER BY k.place) FILTER (WHERE k.is_recorded) AS old,
@@ -78,7 +110,8 @@ BEGIN
             AND u.place <= i.indnkeyatts
     ) AS k;
     IF r_key.new IS NULL THEN
-        RAISE EXCEPTION '% has no primary key', state_machine_triggers.table_name
+        RAISE EXCEPTION '% has no primary key%', state_machine_triggers.table_name,
+            CASE WHEN r_key.is_changed IS NOT NULL THEN ' apart from its state' ELSE '' END
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = 'The history names rows by it, and fire_event() finds them by it.',
                   HINT = 'Add a primary key.';

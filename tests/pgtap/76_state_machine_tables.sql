@@ -338,7 +338,7 @@ SELECT is((pg_temp.failure_of(f.statement)).code, f.code, f.statement || ' is re
 FROM (
     VALUES
         ($$SELECT lockstep.attach_state_machine('kept', 'state', 'order', 'version')$$, '55000'),
-        ($$SELECT lockstep.attach_state_machine('kept', 'state', 'order', 'none')$$, '42703')
+        ($$SELECT lockstep.attach_state_machine('kept', 'state', 'order', 'none')$$, '22023')
 ) AS f (statement, code);
 ALTER TABLE kept ALTER COLUMN version SET NOT NULL, ALTER COLUMN version SET DEFAULT 1;
 SELECT is(

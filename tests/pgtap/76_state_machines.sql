@@ -361,7 +361,9 @@ SELECT results_eq(
 -- attaching
 
 CREATE TABLE keyless (state text);
-CREATE TABLE strange (id int PRIMARY KEY, state text);
+CREATE TABLE stateful (state text PRIMARY KEY);
+CREATE TABLE strange (id int PRIMARY KEY, gone int, state text);
+ALTER TABLE strange DROP COLUMN gone;
 INSERT INTO strange VALUES (1, 'on'), (2, 'lost'), (3, NULL), (4, 'off'), (5, 'lost'), (6, 'lost');
 CREATE VIEW lamps_on AS SELECT * FROM lamps WHERE state = 'on';
 SELECT is(format('%s: %s', f.code, f.message), r.message, r.arguments || ' is refused')
@@ -370,8 +372,15 @@ FROM (
         ($$'orders', 'state', 'nothing'$$, 'P0002: state machine "nothing" does not exist'),
         ($$'lamps', 'state', 'order'$$, '55000: public.lamps follows a state machine already'),
         ($$'keyless', 'state', 'lamp'$$, '55000: public.keyless has no primary key'),
-        ($$'lamps_on', 'state', 'lamp'$$, '55000: public.lamps_on has no primary key'),
-        ($$'strange', 'states', 'lamp'$$, '42703: column old.states does not exist'),
+        ($$'stateful', 'state', 'lamp'$$, '55000: public.stateful has no primary key apart from its state'),
+        ($$'lamps_on', 'state', 'lamp'$$, '22023: table_name must be a table'),
+        ($$NULL, 'state', 'lamp'$$, '22023: table_name must be a table'),
+        ($$'strange', 'states', 'lamp'$$, '22023: state_column must be a column of public.strange'),
+        ($$'strange', 'ctid', 'lamp'$$, '22023: state_column must be a column of public.strange'),
+        ($$'strange', 'gone', 'lamp'$$, '22023: state_column must be a column of public.strange'),
+        ($$'strange', NULL, 'lamp'$$, '22023: state_column must be a column of public.strange'),
+        ($$'strange', 'state', 'lamp', 'versions'$$, '22023: version_column must be a column of public.strange'),
+        ($$'strange', 'state', NULL$$, 'P0002: state machine "" does not exist'),
         (
             $$'strange', 'state', 'lamp'$$,
             '23514: public.strange has rows in states that state machine "lamp" does not know'
@@ -382,6 +391,14 @@ SELECT is(
     (pg_temp.failure_of($$SELECT lockstep.attach_state_machine('strange', 'state', 'lamp')$$)).detail,
     'The states, and how many rows are in each: "lost" (3), null (1).',
     'the unknown states are named'
+);
+SELECT results_eq(
+    $$
+    SELECT f.detail, f.hint
+    FROM pg_temp.failure_of($s$SELECT lockstep.attach_state_machine('strange', 'states', 'lamp')$s$) AS f
+    $$,
+    $$VALUES ('It is "states".', 'Its columns are "id", "state".')$$,
+    'a column that is none is named, with those that are'
 );
 SELECT is_empty(
     $$SELECT FROM pg_trigger AS t WHERE t.tgrelid = 'strange'::regclass$$, 'what is refused leaves no trigger'
