@@ -117,19 +117,21 @@ BEGIN
                   HINT = 'Add a primary key.';
     END IF;
 
-    -- a function that a dropped table left behind is replaced, no other
+    -- a function that a dropped table left behind, with what was granted on it, and no other
+    IF EXISTS (
+        SELECT
+        FROM pg_proc AS p
+        WHERE p.oid = to_regprocedure(r_table.function_name || '()')
+            AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
+            AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid)
+    ) THEN
+        statement := format('DROP FUNCTION %s()', r_table.function_name);
+        RETURN NEXT;
+    END IF;
+
     statement := format(
-        'CREATE %sFUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+        'CREATE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
         'SET search_path = pg_catalog, pg_temp AS %L',
-        CASE
-            WHEN EXISTS (
-                SELECT
-                FROM pg_proc AS p
-                WHERE p.oid = to_regprocedure(r_table.function_name || '()')
-                    AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
-                    AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid)
-            ) THEN 'OR REPLACE '
-        END,
         r_table.function_name,
         format(
             v_body,

@@ -451,8 +451,13 @@ SELECT is_empty(
 -- a table that was dropped leaves its function behind, which the next one replaces
 
 DROP TABLE mails;
+GRANT EXECUTE ON FUNCTION mails_state_machine() TO pg_monitor;
 CREATE TABLE mails (number int PRIMARY KEY, "where" text);
 SELECT lockstep.attach_state_machine('mails', 'where', 'mail');
+SELECT ok(
+    NOT has_function_privilege('pg_monitor', 'mails_state_machine()', 'EXECUTE'),
+    'what was granted on the function that was left behind is gone with it'
+);
 INSERT INTO mails VALUES (7, 'draft');
 SELECT isnt_empty(
     $$SELECT FROM lockstep.state_history AS h WHERE h.key = '{"number": 7}' AND h.to_state = 'draft'$$,
