@@ -35,7 +35,7 @@ DECLARE
     v_problem text[];
     r_machine record;
 BEGIN
-    SELECT m.machine_name, m.state_column, m.version_column, format_type(a.atttypid, NULL) AS state_type
+    SELECT m.machine_name, m.state_column, m.version_column, format_type(a.atttypid, -1) AS state_type
     INTO r_machine
     FROM pg_trigger AS t
     CROSS JOIN LATERAL convert_from(

@@ -86,6 +86,12 @@ SELECT lockstep.detach_state_machine('typed');
 ALTER TABLE typed ALTER COLUMN state DROP DEFAULT, ALTER COLUMN state TYPE varchar(5) USING 'new';
 SELECT lockstep.attach_state_machine('typed', 'state', 'order');
 SELECT is(lockstep.fire_event(o, 'pay'), 'paid', 'the state may be a varchar') FROM typed AS o WHERE o.id = 'b';
+SELECT lockstep.detach_state_machine('typed');
+ALTER TABLE typed ALTER COLUMN state TYPE char(5) USING 'new';
+SELECT lockstep.attach_state_machine('typed', 'state', 'order');
+SELECT is(lockstep.fire_event(o, 'pay'), 'paid', 'the state may be a char of several letters')
+FROM typed AS o
+WHERE o.id = 'b';
 SELECT is(
     (pg_temp.failure_of($$SELECT lockstep.fire_event(o, 'ship') FROM typed AS o WHERE o.id = 'b'$$)).code, '22001',
     'a state that the column has no room for is not cut'
