@@ -1,7 +1,8 @@
 -- Deletes up to max_count of the oldest moves that are older than an interval.
 --
 -- Returns how many; call it until that is fewer than max_count. Ids of moves are ordered
--- by time, so the primary key leads to the oldest.
+-- by time, so the primary key leads to the oldest. There are none of before 1970, and an id
+-- of such a time would be greater than all others.
 CREATE OR REPLACE FUNCTION lockstep.purge_state_history(older_than interval, max_count int DEFAULT 10000)
 RETURNS int
 LANGUAGE plpgsql
@@ -27,7 +28,9 @@ BEGIN
     WHERE h.transition_id = ANY (ARRAY(
         SELECT o.transition_id
         FROM lockstep.state_history AS o
-        WHERE o.transition_id < lockstep._generate_id(clock_timestamp() - purge_state_history.older_than)
+        WHERE o.transition_id < lockstep._generate_id(
+            greatest(clock_timestamp() - purge_state_history.older_than, 'epoch'::timestamptz)
+        )
         ORDER BY o.transition_id
         LIMIT purge_state_history.max_count
         FOR UPDATE SKIP LOCKED

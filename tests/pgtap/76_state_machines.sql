@@ -490,7 +490,10 @@ SELECT results_eq(
 UPDATE lockstep.state_history AS h
 SET transition_id = lockstep._generate_id(clock_timestamp() - interval '40 days')
 WHERE h.table_name = 'public.lamps';
-SELECT is(lockstep.purge_state_history('50 days'), 0, 'what is younger stays');
+SELECT is(
+    lockstep.purge_state_history(a.older_than::interval), 0, 'what is younger stays: ' || a.older_than
+)
+FROM (VALUES ('50 days'), ('100 years'), ('5000 years')) AS a (older_than);
 SELECT is(lockstep.purge_state_history('30 days', 1), 1, 'a purge deletes no more than it may');
 SELECT is(lockstep.purge_state_history('30 days'), 1, 'a purge deletes what is older');
 SELECT isnt_empty('SELECT FROM lockstep.state_history', 'and nothing else');
