@@ -17,7 +17,7 @@ BEGIN
         WHERE t.tgrelid = detach_state_machine.table_name
             AND t.tgname IN (
                 'lockstep_state_machine', 'lockstep_state_machine_ends',
-                'lockstep_state_machine_version', 'lockstep_state_machine_move'
+                'lockstep_state_machine_version', 'zzz_lockstep_state_machine_move'
             )
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', r_trigger.tgname, detach_state_machine.table_name);

@@ -152,13 +152,13 @@ BEGIN
 
     FOR statement IN
         SELECT format(
-            'CREATE TRIGGER lockstep_state_machine%s ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION %s(%L)',
-            t.kind, state_machine_triggers.table_name, t.condition, r_table.function_name, v_argument
+            'CREATE TRIGGER %s ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION %s(%L)',
+            t.event, state_machine_triggers.table_name, t.condition, r_table.function_name, v_argument
         )
         FROM (
             VALUES
                 (
-                    ' AFTER UPDATE', true, concat_ws(
+                    'lockstep_state_machine AFTER UPDATE', true, concat_ws(
                         ' OR ',
                         format('OLD.%1$I::text IS DISTINCT FROM NEW.%1$I::text', state_machine_triggers.state_column),
                         CASE
@@ -168,13 +168,14 @@ BEGIN
                         CASE WHEN r_table.is_partitioned THEN r_key.is_changed END
                     )
                 ),
-                ('_ends AFTER INSERT OR DELETE', true, 'true'),
+                ('lockstep_state_machine_ends AFTER INSERT OR DELETE', true, 'true'),
                 (
-                    '_version BEFORE INSERT', state_machine_triggers.version_column IS NOT NULL,
+                    'lockstep_state_machine_version BEFORE INSERT', state_machine_triggers.version_column IS NOT NULL,
                     'NEW.' || quote_ident(state_machine_triggers.version_column) || ' IS NULL'
                 ),
-                ('_move BEFORE UPDATE', r_table.is_partitioned, r_key.is_changed)
-        ) AS t (kind, is_needed, condition)
+                -- called last: other triggers may change the key, or suppress the update
+                ('zzz_lockstep_state_machine_move BEFORE UPDATE', r_table.is_partitioned, r_key.is_changed)
+        ) AS t (event, is_needed, condition)
         WHERE t.is_needed
     LOOP
         RETURN NEXT;

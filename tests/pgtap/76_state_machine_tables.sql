@@ -309,6 +309,29 @@ SELECT is(
 );
 SELECT is_empty('SELECT FROM lockstep.state_move', 'no note of a move to another partition is left');
 
+-- what other triggers make of the key, or of the update
+
+CREATE FUNCTION pg_temp.send_south() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.area := 'south';
+    RETURN CASE WHEN NEW.id < 1000 THEN NEW END;
+END
+$$;
+INSERT INTO parcels VALUES (32, 'north'), (33, 'north');
+CREATE TRIGGER send_south BEFORE UPDATE ON parcels FOR EACH ROW EXECUTE FUNCTION pg_temp.send_south();
+UPDATE parcels SET state = 'paid' WHERE id = 32;
+UPDATE parcels SET id = 1000 WHERE id = 33;
+DROP TRIGGER send_south ON parcels;
+SELECT is(
+    pg_temp.moves('public.parcels'),
+    ARRAY[
+        '{"id": 32, "area": "north"} - place new', '{"id": 33, "area": "north"} - place new',
+        '{"id": 32, "area": "south"} new pay paid'
+    ],
+    'a row that a trigger moves to another partition is neither deleted nor inserted'
+);
+SELECT is_empty('SELECT FROM lockstep.state_move', 'no note of an update that a trigger suppresses is left');
+
 -- a table that is partitioned by its state, so that each move is one to another partition
 CREATE TABLE jobs (id int, state text DEFAULT 'new', PRIMARY KEY (id, state)) PARTITION BY LIST (state);
 CREATE TABLE jobs_open PARTITION OF jobs FOR VALUES IN ('new', 'paid');
