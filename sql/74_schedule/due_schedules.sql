@@ -3,6 +3,9 @@
 -- asked_at is the time of the database, by which alone the worker goes. Nothing is locked
 -- while it computes, so a worker that stops here stops nobody: others find the same
 -- schedules, and start_ticks() takes what the first of them sends.
+--
+-- New schedules come first, then the latest tick: or ticks on time would wait, and be
+-- missed themselves, while many schedules make up for those that they missed.
 CREATE OR REPLACE FUNCTION lockstep.due_schedules(max_count int DEFAULT 100)
 RETURNS TABLE (
     schedule_name text,
@@ -27,7 +30,7 @@ BEGIN
     FROM lockstep.schedule AS s
     WHERE NOT s.is_paused
         AND s.next_tick_at <= v_now
-    ORDER BY s.next_tick_at
+    ORDER BY s.next_tick_at = '-infinity' DESC, s.next_tick_at DESC
     LIMIT due_schedules.max_count;
 END
 $$;

@@ -224,6 +224,15 @@ SELECT results_eq(
     'and a worker is to compute the next'
 );
 SELECT is(lockstep._next_tick_in(), 0::double precision, 'at once');
+
+SELECT lockstep.schedule_workflow('late', '* * * * *', 'w', 'q', on_missed => 'all');
+UPDATE lockstep.schedule AS s
+SET next_tick_at = CASE WHEN s.schedule_name = 'late' THEN '2026-01-01' ELSE clock_timestamp() END;
+SELECT results_eq(
+    'SELECT d.schedule_name FROM lockstep.due_schedules(max_count => 1) AS d', $$VALUES ('s')$$,
+    'ticks on time do not wait for missed ones'
+);
+SELECT lockstep.unschedule_workflow('late');
 UPDATE lockstep.schedule SET handled_until = '2026-01-01';
 SELECT lockstep.unpause_schedule('s');
 SELECT is((pg_temp.schedule('s')).handled_until, '2026-01-01', 'unpausing what is not paused changes nothing');
