@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
@@ -74,8 +74,10 @@ class DueSchedule:
 
     def _ticks_to_start(self, cron: Cron) -> tuple[list[datetime], datetime]:
         """Return the ticks to start, and until when all are started or forgotten then."""
-        missed_until = self.asked_at - GRACE
-        after = self.handled_until
+        # what is subtracted in the zone of the database is time on its clock, not time that passed
+        asked_at = self.asked_at.astimezone(timezone.utc)
+        after = self.handled_until.astimezone(timezone.utc)
+        missed_until = asked_at - GRACE
         latest = None
         if self.on_missed != "all":
             first = next(cron.ticks_after(after), None)
@@ -84,7 +86,7 @@ class DueSchedule:
                     latest = cron.latest_tick(after, missed_until)
                 after = missed_until
         coming = islice(cron.ticks_after(after), _LARGEST_BATCH)
-        ticks = list(takewhile(lambda tick: tick <= self.asked_at, coming))
+        ticks = list(takewhile(lambda tick: tick <= asked_at, coming))
         if not ticks and latest is not None:
             ticks = [latest]
         return ticks, ticks[-1] if ticks else after

@@ -207,6 +207,20 @@ def test_tick_within_the_grace_is_not_missed(on_missed: str) -> None:
     assert change["ticks"] == [at("2026-11-21 12:00")]
 
 
+@pytest.mark.parametrize("asked_at", ["2026-03-29 01:00:10", "2026-10-25 01:00:10"])
+@pytest.mark.parametrize("on_missed", ["skip", "latest", "all"])
+def test_changes_of_the_databases_own_clock_do_not_matter(asked_at: str, on_missed: str) -> None:
+    def as_the_database_says(moment: datetime) -> datetime:
+        return moment.astimezone(ZoneInfo("Europe/Berlin"))
+
+    for since in (timedelta(minutes=2), timedelta(hours=5)):
+        now = at(asked_at)
+        local = due(
+            "* * * * *", as_the_database_says(now - since), as_the_database_says(now), on_missed
+        )
+        assert local.change() == due("* * * * *", now - since, now, on_missed).change()
+
+
 def test_year_of_missed_minutes_comes_in_batches() -> None:
     change = due("* * * * *", NOON - timedelta(days=365), NOON, "all").change()
     assert len(change["ticks"]) == 100
