@@ -19,7 +19,7 @@ from ._errors import InvalidArgument, translate
 from ._functions import StepFunction
 from ._retry import NO_RETRY
 from ._scope import current_scope_or_step
-from ._session import Failure, classify, pause_after
+from ._session import pause_after
 
 if TYPE_CHECKING:
     from ._worker import Worker
@@ -37,6 +37,9 @@ _PAUSE_WHEN_HELD = 0.2
 """Seconds between looks at a schedule that somebody holds; others may be as late by it."""
 
 _LONGEST_SLEEP = 3600.0
+
+_TROUBLE = ("08", "25", "40", "53", "57", "58", "XX")
+"""Classes of errors that pass: conflicts, and a server that is down, in trouble or read-only."""
 
 _DUE = "SELECT * FROM lockstep.due_schedules()"
 _START = "SELECT started_count, next_tick_in FROM lockstep.start_ticks(%s)"
@@ -142,7 +145,7 @@ class Scheduler:
         try:
             started_count, next_tick_in = await self._start(changes)
         except psycopg.Error as error:
-            if classify(error) is not Failure.REFUSED:
+            if not _is_of_one(error):
                 raise
             started_count, next_tick_in = await self._start_one_by_one(changes)
         if next_tick_in is not None:
@@ -162,7 +165,7 @@ class Scheduler:
             try:
                 started_count, next_tick_in = await self._start([change])
             except psycopg.Error as error:
-                if classify(error) is not Failure.REFUSED:
+                if not _is_of_one(error):
                     raise
                 failed = {**change, "problem": error.diag.message_primary, "ticks": []}
                 failed["handled_until"] = failed["next_tick_at"] = None
@@ -179,6 +182,12 @@ class Scheduler:
             elif self._reported.get(name) != problem:
                 self._reported[name] = problem
                 self._worker.log.error('schedule "%s" starts no ticks: %s', name, problem)
+
+
+def _is_of_one(error: psycopg.Error) -> bool:
+    """Tell what a schedule's own workflows met, as a trigger that raises, from trouble for all."""
+    state = error.sqlstate or ""
+    return state != "" and state[:2] not in _TROUBLE and state != "55P03"
 
 
 async def _fill(

@@ -459,11 +459,21 @@ async def test_schedule_that_cannot_tick_says_so_and_stops_no_other(
     database.rows(
         "ALTER TABLE lockstep.workflow_status ADD CONSTRAINT barred CHECK (queue_name <> 'barred')"
     )
+    await client.schedule_workflow("denied", "* * * * * *", "greet", queue_name="denied")
+    database.rows(
+        "CREATE FUNCTION deny() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'denied' USING ERRCODE = 'insufficient_privilege'; END $$"
+    )
+    database.rows(
+        "CREATE TRIGGER deny BEFORE INSERT ON lockstep.workflow_status FOR EACH ROW"
+        " WHEN (NEW.queue_name = 'denied') EXECUTE FUNCTION deny()"
+    )
     async with run_worker(make_app()):
         await until(lambda: len(started(database, "free")) >= 2, "ticks", 10)
         infos = {info.schedule_name: info for info in await client.list_schedules()}
     assert "Mars" in str(infos["far"].problem)
     assert "barred" in str(infos["barred"].problem)
+    assert infos["denied"].problem == "denied"
     assert infos["free"].problem is None
 
 
