@@ -141,7 +141,6 @@ class Scheduler:
         self._look_at = float("inf")
         rows = await self._worker.session.call(_DUE)
         changes = [DueSchedule(*row).change() for row in rows]
-        self._report(changes)
         try:
             started_count, next_tick_in = await self._start(changes)
         except psycopg.Error as error:
@@ -154,6 +153,7 @@ class Scheduler:
 
     async def _start(self, changes: Sequence[dict[str, Any]]) -> tuple[int, float | None]:
         ((started_count, next_tick_in),) = await self._worker.session.call(_START, encode(changes))
+        self._report(changes)
         return started_count, next_tick_in
 
     async def _start_one_by_one(
@@ -169,7 +169,6 @@ class Scheduler:
                     raise
                 failed = {**change, "problem": error.diag.message_primary, "ticks": []}
                 failed["handled_until"] = failed["next_tick_at"] = None
-                self._report([failed])
                 started_count, next_tick_in = await self._start([failed])
             total += started_count
         return total, next_tick_in

@@ -477,6 +477,27 @@ async def test_schedule_that_cannot_tick_says_so_and_stops_no_other(
     assert infos["free"].problem is None
 
 
+async def test_problem_that_lasts_is_logged_once(
+    database: Database,
+    run_worker: RunWorker,
+    client: lockstep.AsyncClient,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await client.schedule_workflow("barred", "* * * * * *", "greet", queue_name="barred")
+    database.rows(
+        "ALTER TABLE lockstep.workflow_status ADD CONSTRAINT barred CHECK (queue_name <> 'barred')"
+    )
+    revision = "SELECT revision FROM lockstep.schedule WHERE problem IS NOT NULL"
+    async with run_worker(make_app()):
+        for _ in range(3):
+            ((last,),) = await until(lambda: database.rows(revision), "the problem")
+            # a minute later
+            database.rows("UPDATE lockstep.schedule SET next_tick_at = now()")
+            database.rows("SELECT lockstep._ring_for_schedules()")
+            await until(lambda last=last: database.value(revision) > last, "another look")
+    assert caplog.text.count("starts no ticks") == 1
+
+
 # declarations
 
 
