@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lockstep
 import pytest
 from harness import Cluster, Database, WorkerProcess, stopped_at_end
 
@@ -22,8 +21,6 @@ def programs(page: str) -> dict[str, str]:
     """Return the programs of a page by name; what continues a file is added to it."""
     found: dict[str, str] = {}
     for name, text in BLOCK.findall((DOCS / page).read_text()):
-        if "write_stream" in text and not hasattr(lockstep, "write_stream"):
-            continue
         found[name] = found.get(name, "") + text
     return found
 
@@ -43,8 +40,6 @@ def output_of(name: str) -> str:
 def test_program_prints_what_the_page_says(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    if name == "streams.py" and not hasattr(lockstep, "write_stream"):
-        pytest.skip("this version writes no streams yet")
     for file, text in CLIENT.items():
         (tmp_path / file).write_text(text)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from lockstep.cli._main import cli
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = [
@@ -24,6 +26,14 @@ def test_readme_quotes_the_orders_example_to_the_letter() -> None:
     assert {language for language, _ in blocks} == {"sql", "python"}
     for _, block in blocks:
         assert block in sources, block
+
+
+def test_operations_quote_the_help_of_the_worker() -> None:
+    printed = CliRunner().invoke(cli, ["worker", "--help"], env={"COLUMNS": "80"}).stdout
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    text = (ROOT / "docs" / "operations.md").read_text()
+    shown = text.split("$ lockstep worker --help\n")[1].split("```")[0]
+    assert [line.rstrip() for line in plain.rstrip().split("\n")] == shown.rstrip().split("\n")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
