@@ -24,7 +24,7 @@ from ._codec import decode_json
 from ._dsn import resolve_dsn
 from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound, translate
 from ._functions import WorkflowFunction
-from ._options import ConfiguredWorkflow
+from ._options import ConfiguredWorkflow, OnDuplicate
 from ._retry import Retry
 from ._watcher import AsyncWatcher
 
@@ -116,7 +116,7 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
         queue_name: str | None = None,
         workflow_id: str | None = None,
         deduplication_id: str | None = None,
-        on_duplicate: str = "raise",
+        on_duplicate: OnDuplicate = "raise",
         priority: int = 0,
         queue_partition_key: str | None = None,
         delay: timedelta | None = None,

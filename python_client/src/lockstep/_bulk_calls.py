@@ -12,7 +12,7 @@ from ._calls import Call, _first, written_options
 from ._codec import encode
 from ._errors import InvalidArgument
 from ._functions import WorkflowFunction
-from ._options import ConfiguredWorkflow, refuse_unknown
+from ._options import ConfiguredWorkflow, OnDuplicate, refuse_unknown
 from ._retry import Retry
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class EnqueueOptions(TypedDict, total=False):
     """Options of enqueueing that hold for each of many workflows."""
 
     queue_name: str | None
-    on_duplicate: str
+    on_duplicate: OnDuplicate
     priority: int
     delay: timedelta | None
     run_at: datetime | None

@@ -23,7 +23,7 @@ from ._dsn import resolve_dsn
 from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound, translate
 from ._functions import WorkflowFunction
 from ._management import Management
-from ._options import ConfiguredWorkflow
+from ._options import ConfiguredWorkflow, OnDuplicate
 from ._queues import Queues
 from ._retry import Retry
 from ._schedules import Schedules
@@ -117,7 +117,7 @@ class Client(Management, Bulk, Queues, Schedules):
         queue_name: str | None = None,
         workflow_id: str | None = None,
         deduplication_id: str | None = None,
-        on_duplicate: str = "raise",
+        on_duplicate: OnDuplicate = "raise",
         priority: int = 0,
         queue_partition_key: str | None = None,
         delay: timedelta | None = None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 from . import _own_transaction, _transaction
 from ._children import call_child
 from ._codec import ArgumentCodec, ReturnCodec
-from ._options import ConfiguredWorkflow
+from ._options import ConfiguredWorkflow, OnDuplicate
 from ._retry import Retry
 from ._run import Run
 from ._scope import Branch, Scope, StepCall, current_scope
@@ -92,7 +92,7 @@ class WorkflowFunction(_Named[P, R]):
         queue_name: str | None = None,
         workflow_id: str | None = None,
         deduplication_id: str | None = None,
-        on_duplicate: str = "raise",
+        on_duplicate: OnDuplicate = "raise",
         priority: int = 0,
         queue_partition_key: str | None = None,
         delay: timedelta | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 from ._errors import InvalidArgument
 from ._retry import Retry
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+OnDuplicate = Literal["raise", "return"]
+"""What a call does whose deduplication id an unfinished workflow has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class ConfiguredWorkflow(Generic[P, R]):
     queue_name: str | None = None
     workflow_id: str | None = None
     deduplication_id: str | None = None
-    on_duplicate: str = "raise"
+    on_duplicate: OnDuplicate = "raise"
     priority: int = 0
     queue_partition_key: str | None = None
     delay: timedelta | None = None

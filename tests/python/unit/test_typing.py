@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[3] / "python_client"
 
 # what a type checker must say of a line is its comment: that it is an error, or a type
 PROGRAM = """
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import lockstep
@@ -29,6 +29,18 @@ async def fulfil(order_id: int, *, note: str = "", timeout: int = 0) -> list[str
 @app.workflow
 def plain(order_id: int) -> bool:
     return True
+
+
+@app.scheduled("@daily", on_missed="latest")
+@app.scheduled("@hourly", name="often", timeout=timedelta(1))
+@app.workflow
+async def report(scheduled_at: datetime) -> int:
+    return 0
+
+
+app.scheduled("@daily", on_missed="never")(report)  # error
+app.scheduled("@daily", timout=timedelta(1))(report)  # error
+app.scheduled("@daily")(len)  # error
 
 
 async def uses_async(
@@ -68,6 +80,16 @@ async def uses_async(
     await client.create_queue("mail", concurrency=1, rate_period=timedelta(1), conn=conn)
     await client.alter_queue("mail", conccurrency=1)  # error
     app.queue("mail", rate_period=1)  # error
+    reveal_type(app.queue("mail", concurrency=1, overwrite=True).concurrency)  # int | None
+    reveal_type((await client.list_queues())[0].rate_period)  # datetime.timedelta | None
+    reveal_type(await client.result("id", workflow=report))  # int
+    await client.enqueue(report, "today")  # error
+    await client.schedule_workflow("daily", "@daily", report, queue_name="mail", conn=conn)
+    await client.schedule_workflow("daily", "@daily", report, timeout=1)  # error
+    reveal_type((await client.list_schedules())[0].next_tick_at)  # datetime.datetime | None
+    fulfil.options(on_duplicate="retrun")  # error
+    await client.enqueue_many(fulfil, [(1,)], on_duplicate="retrun")  # error
+    await client.enqueue_many(fulfil, [(1,)], debounce=timedelta(1), deduplication_ids=["x"])
     reveal_type(await client.send_many(["id"], [1], idempotency_keys=[None]))  # list[str]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from .._options import OnDuplicate
 from ._main import Dsn, cli
 from ._options import (
     AppVersion,
@@ -40,7 +41,7 @@ def enqueue(
     id: Annotated[str | None, typer.Option(help="Id; a second call returns it.")] = None,
     deduplication_id: DeduplicationId = None,
     on_duplicate: Annotated[
-        Literal["raise", "return"],
+        OnDuplicate,
         typer.Option(help="If another has the deduplication id: fail, or print the other's id."),
     ] = "raise",
     priority: Priority = 0,
