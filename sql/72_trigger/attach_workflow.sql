@@ -1,5 +1,9 @@
 -- Attaches a workflow to a table: each row of a statement enqueues one.
 --
+-- condition, named_args, workflow_id, deduplication_id and queue_partition_key are SQL
+-- expressions over the row as new and, as it was, old; with columns, an UPDATE counts that
+-- changes one of them. Without named_args the arguments are the columns of the primary key.
+--
 -- Creates one AFTER … FOR EACH STATEMENT trigger per event, with transition tables, that
 -- calls enqueue_rows(), and returns their names. Attached again with the same settings it
 -- adds only what is missing, for partitions that came later; with other settings it

@@ -1,5 +1,8 @@
 -- Lets an event happen to a row: moves it as its state machine says, and returns the new state.
 --
+-- Refused with 23514 if the event does not leave the state of the row, with P0002 if the
+-- machine does not know it or the row is gone, with 55000 if the table has no machine.
+--
 -- Called as SELECT lockstep.fire_event(o, 'pay') FROM orders AS o WHERE …: the type of the
 -- row names the table, its primary key the row. The row is locked (FOR NO KEY UPDATE) and
 -- read again, so of two calls at once the second sees what the first one did.
