@@ -18,6 +18,7 @@ CONFIG = Path(__file__).parent.parent / "pyproject.toml"
 PACKAGE = Path(__file__).parent.parent / "src" / "lockstep"
 BANNER = "# Generated from {source} by tools/generate_sync.py. Do not edit.\n"
 MODULES = {
+    "_async_caller.py": "_caller.py",
     "_async_client.py": "_client.py",
     "_async_management.py": "_management.py",
     "_async_bulk.py": "_bulk.py",
@@ -26,6 +27,7 @@ MODULES = {
 }
 REPLACEMENTS = {
     "AsyncBulk": "Bulk",
+    "AsyncCaller": "Caller",
     "AsyncClient": "Client",
     "AsyncConnection": "Connection",
     "AsyncManagement": "Management",
@@ -38,12 +40,14 @@ REPLACEMENTS = {
 PHRASES = {
     "asyncio.Lock": "threading.Lock",
     "asyncio.sleep": "time.sleep",
-    "import asyncio\nimport copy\nimport time\n": "import copy\nimport threading\nimport time\n",
+    "import asyncio\nimport copy\n": "import copy\n",
+    "import asyncio\nfrom collections": "import threading\nfrom collections",
     "from ._watcher import": "from ._watcher_thread import",
     ">>> async with": ">>> with",
     ">>> async for": ">>> for",
     "            for info in page:\n                yield info\n": "            yield from page\n",
     "_async_bulk": "_bulk",
+    "_async_caller": "_caller",
     "_async_management": "_management",
     "_async_queues": "_queues",
     "_async_schedules": "_schedules",

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from psycopg import AsyncConnection
 from typing_extensions import Unpack
 
 from . import _bulk_calls
+from ._async_caller import AsyncCaller, Rows
 from ._bulk_calls import EnqueueOptions
-from ._calls import Call
 from ._functions import WorkflowFunction
 from ._options import ConfiguredWorkflow
 
-T = TypeVar("T")
-Rows = list[T]
 
-
-class AsyncBulk:
+class AsyncBulk(AsyncCaller):
     """Methods of AsyncClient that do for many what others do for one."""
-
-    if TYPE_CHECKING:
-
-        async def _fetch_together(
-            self, calls: Sequence[Call[T]], conn: AsyncConnection[Any] | None
-        ) -> Rows[T]: ...
 
     async def enqueue_many(
         self,

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-import psycopg
 from psycopg import AsyncConnection
-from psycopg.rows import tuple_row
 
 from . import _calls
 from ._async_bulk import AsyncBulk
 from ._async_management import AsyncManagement
 from ._async_queues import AsyncQueues
 from ._async_schedules import AsyncSchedules
-from ._calls import Call, Finding, Watch, WorkflowInfo
+from ._calls import Finding, Watch, WorkflowInfo
 from ._codec import decode_json
-from ._dsn import resolve_dsn
-from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound, translate
+from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound
 from ._functions import WorkflowFunction
 from ._options import ConfiguredWorkflow, OnDuplicate
 from ._retry import Retry
@@ -30,7 +27,6 @@ from ._watcher import AsyncWatcher
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Rows = list[T]
 
 
 class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
@@ -53,11 +49,8 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
     """
 
     def __init__(self, dsn: str | None = None) -> None:
-        self._dsn = resolve_dsn(dsn)
-        self._connection: AsyncConnection[Any] | None = None
-        self._connecting = asyncio.Lock()
+        super().__init__(dsn)
         self._watcher = AsyncWatcher(self._dsn)
-        self._bound: AsyncConnection[Any] | None = None
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -342,49 +335,3 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
     async def _look(self, watch: Watch, conn: AsyncConnection[Any] | None) -> Finding | None:
         found = await self._fetch(_calls.check_watches([watch.document()], False), conn)
         return found[0][1] if found else None
-
-    async def _execute(self, call: Call[T], conn: AsyncConnection[Any] | None) -> T:
-        rows = await self._fetch(call, conn)
-        if not rows:
-            raise WorkflowNotFound("no such workflow")
-        return rows[0]
-
-    async def _fetch_together(
-        self, calls: Sequence[Call[T]], conn: AsyncConnection[Any] | None
-    ) -> Rows[T]:
-        """Make calls in one transaction, which is the caller's if there is one."""
-        connection = conn if conn is not None else self._bound
-        if len(calls) < 2 or (connection is not None and not connection.autocommit):
-            return [row for call in calls for row in await self._fetch(call, connection)]
-        if connection is not None:
-            async with connection.transaction():
-                return [row for call in calls for row in await self._fetch(call, connection)]
-        # not the client's own, which other tasks use: they would be part of the transaction
-        async with await self._open() as connection, connection.transaction():
-            return [row for call in calls for row in await self._fetch(call, connection)]
-
-    async def _fetch(self, call: Call[T], conn: AsyncConnection[Any] | None) -> Rows[T]:
-        connection = conn if conn is not None else self._bound
-        if connection is None:
-            connection = await self._connect()
-        try:
-            cursor = connection.cursor(row_factory=tuple_row)
-            await cursor.execute(call.query, call.params)
-            rows = await cursor.fetchall()
-        except psycopg.Error as error:
-            raise (translate(error) or error) from error
-        return [call.read(row) for row in rows]
-
-    async def _connect(self) -> AsyncConnection[Any]:
-        async with self._connecting:
-            if self._connection is None or self._connection.closed:
-                self._connection = await self._open()
-            return self._connection
-
-    async def _open(self) -> AsyncConnection[Any]:
-        return await AsyncConnection.connect(
-            self._dsn,
-            autocommit=True,
-            prepare_threshold=None,
-            application_name="lockstep client",
-        )

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from psycopg import AsyncConnection
 from typing_extensions import Unpack
 
 from . import _manage_calls
-from ._calls import Call, WorkflowInfo
+from ._async_caller import AsyncCaller, Rows
+from ._calls import WorkflowInfo
 from ._manage_calls import (
     NOTHING,
     ExplainFormat,
-    Ids,
-    StepInfos,
+    StepInfo,
     WorkflowFilter,
-    WorkflowInfos,
 )
 
-T = TypeVar("T")
-Rows = list[T]
 
-
-class AsyncManagement:
+class AsyncManagement(AsyncCaller):
     """Methods of AsyncClient that look at workflows and change their course."""
-
-    if TYPE_CHECKING:
-
-        async def _fetch(self, call: Call[T], conn: AsyncConnection[Any] | None) -> Rows[T]: ...
-
-        async def _execute(self, call: Call[T], conn: AsyncConnection[Any] | None) -> T: ...
 
     async def list(
         self,
@@ -40,7 +30,7 @@ class AsyncManagement:
         max_count: int = 100,
         conn: AsyncConnection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> WorkflowInfos:
+    ) -> Rows[WorkflowInfo]:
         """
         Return workflows that meet all given conditions, newest first.
 
@@ -79,7 +69,7 @@ class AsyncManagement:
 
     async def steps(
         self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None
-    ) -> StepInfos:
+    ) -> Rows[StepInfo]:
         """Return a workflow's recorded steps in the order of its code; raise WorkflowNotFound."""
         return await self._fetch(_manage_calls.list_steps(workflow_id), conn)
 
@@ -217,7 +207,7 @@ class AsyncManagement:
         max_count: int = 1000,
         conn: AsyncConnection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> Ids:
+    ) -> Rows[str]:
         """
         Cancel workflows that meet the conditions of list(), with their children.
 
@@ -237,7 +227,7 @@ class AsyncManagement:
         max_count: int = 1000,
         conn: AsyncConnection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> Ids:
+    ) -> Rows[str]:
         """Resume workflows that meet the conditions of list() and can be; return their ids."""
         call = _manage_calls.change_workflows("resume_workflows", filter, everything, max_count)
         return await self._fetch(call, conn)
@@ -249,7 +239,7 @@ class AsyncManagement:
         max_count: int = 1000,
         conn: AsyncConnection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> Ids:
+    ) -> Rows[str]:
         """Restart workflows that meet the conditions of list() and have ended; return their ids."""
         call = _manage_calls.change_workflows("restart_workflows", filter, everything, max_count)
         return await self._fetch(call, conn)
@@ -262,7 +252,7 @@ class AsyncManagement:
         max_count: int = 1000,
         conn: AsyncConnection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> Ids:
+    ) -> Rows[str]:
         """Change the priority of waiting workflows that meet the conditions; return their ids."""
         call = _manage_calls.change_workflows(
             "set_priorities", filter, everything, max_count, priority
@@ -277,7 +267,7 @@ class AsyncManagement:
         max_count: int = 1000,
         conn: AsyncConnection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> Ids:
+    ) -> Rows[str]:
         """Move waiting workflows that meet the conditions to a queue; return their ids."""
         call = _manage_calls.change_workflows(
             "move_workflows", filter, everything, max_count, to_queue

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from psycopg import AsyncConnection
 from typing_extensions import Unpack
 
 from . import _queue_calls
-from ._calls import Call
+from ._async_caller import AsyncCaller, Rows
 from ._queue_calls import QueueInfo, QueueLimits
 
-T = TypeVar("T")
-Rows = list[T]
 
-
-class AsyncQueues:
+class AsyncQueues(AsyncCaller):
     """Methods of AsyncClient that are about queues."""
-
-    if TYPE_CHECKING:
-
-        async def _fetch(self, call: Call[T], conn: AsyncConnection[Any] | None) -> Rows[T]: ...
-
-        async def _execute(self, call: Call[T], conn: AsyncConnection[Any] | None) -> T: ...
 
     async def create_queue(
         self,

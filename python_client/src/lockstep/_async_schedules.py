@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from psycopg import AsyncConnection
 from typing_extensions import Unpack
 
 from . import _schedule_calls
-from ._calls import Call
+from ._async_caller import AsyncCaller, Rows
 from ._functions import WorkflowFunction
 from ._schedule_calls import SCHEDULED_AT, ScheduleInfo, ScheduleOptions
 
-T = TypeVar("T")
-Rows = list[T]
 
-
-class AsyncSchedules:
+class AsyncSchedules(AsyncCaller):
     """Methods of AsyncClient for schedules."""
-
-    if TYPE_CHECKING:
-
-        async def _fetch(self, call: Call[T], conn: AsyncConnection[Any] | None) -> Rows[T]: ...
-
-        async def _execute(self, call: Call[T], conn: AsyncConnection[Any] | None) -> T: ...
 
     async def schedule_workflow(
         self,

@@ -4,29 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from psycopg import Connection
 from typing_extensions import Unpack
 
 from . import _bulk_calls
 from ._bulk_calls import EnqueueOptions
-from ._calls import Call
+from ._caller import Caller, Rows
 from ._functions import WorkflowFunction
 from ._options import ConfiguredWorkflow
 
-T = TypeVar("T")
-Rows = list[T]
 
-
-class Bulk:
+class Bulk(Caller):
     """Methods of Client that do for many what others do for one."""
-
-    if TYPE_CHECKING:
-
-        def _fetch_together(
-            self, calls: Sequence[Call[T]], conn: Connection[Any] | None
-        ) -> Rows[T]: ...
 
     def enqueue_many(
         self,

@@ -4,23 +4,19 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-import psycopg
 from psycopg import Connection
-from psycopg.rows import tuple_row
 
 from . import _calls
 from ._bulk import Bulk
-from ._calls import Call, Finding, Watch, WorkflowInfo
+from ._calls import Finding, Watch, WorkflowInfo
 from ._codec import decode_json
-from ._dsn import resolve_dsn
-from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound, translate
+from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound
 from ._functions import WorkflowFunction
 from ._management import Management
 from ._options import ConfiguredWorkflow, OnDuplicate
@@ -31,7 +27,6 @@ from ._watcher_thread import Watcher
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Rows = list[T]
 
 
 class Client(Management, Bulk, Queues, Schedules):
@@ -54,11 +49,8 @@ class Client(Management, Bulk, Queues, Schedules):
     """
 
     def __init__(self, dsn: str | None = None) -> None:
-        self._dsn = resolve_dsn(dsn)
-        self._connection: Connection[Any] | None = None
-        self._connecting = threading.Lock()
+        super().__init__(dsn)
         self._watcher = Watcher(self._dsn)
-        self._bound: Connection[Any] | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -339,47 +331,3 @@ class Client(Management, Bulk, Queues, Schedules):
     def _look(self, watch: Watch, conn: Connection[Any] | None) -> Finding | None:
         found = self._fetch(_calls.check_watches([watch.document()], False), conn)
         return found[0][1] if found else None
-
-    def _execute(self, call: Call[T], conn: Connection[Any] | None) -> T:
-        rows = self._fetch(call, conn)
-        if not rows:
-            raise WorkflowNotFound("no such workflow")
-        return rows[0]
-
-    def _fetch_together(self, calls: Sequence[Call[T]], conn: Connection[Any] | None) -> Rows[T]:
-        """Make calls in one transaction, which is the caller's if there is one."""
-        connection = conn if conn is not None else self._bound
-        if len(calls) < 2 or (connection is not None and not connection.autocommit):
-            return [row for call in calls for row in self._fetch(call, connection)]
-        if connection is not None:
-            with connection.transaction():
-                return [row for call in calls for row in self._fetch(call, connection)]
-        # not the client's own, which other tasks use: they would be part of the transaction
-        with self._open() as connection, connection.transaction():
-            return [row for call in calls for row in self._fetch(call, connection)]
-
-    def _fetch(self, call: Call[T], conn: Connection[Any] | None) -> Rows[T]:
-        connection = conn if conn is not None else self._bound
-        if connection is None:
-            connection = self._connect()
-        try:
-            cursor = connection.cursor(row_factory=tuple_row)
-            cursor.execute(call.query, call.params)
-            rows = cursor.fetchall()
-        except psycopg.Error as error:
-            raise (translate(error) or error) from error
-        return [call.read(row) for row in rows]
-
-    def _connect(self) -> Connection[Any]:
-        with self._connecting:
-            if self._connection is None or self._connection.closed:
-                self._connection = self._open()
-            return self._connection
-
-    def _open(self) -> Connection[Any]:
-        return Connection.connect(
-            self._dsn,
-            autocommit=True,
-            prepare_threshold=None,
-            application_name="lockstep client",
-        )

@@ -58,11 +58,6 @@ class StepInfo:
     child_workflow_id: str | None
 
 
-# class scopes that have a method "list" cannot say list[…]
-WorkflowInfos = list[WorkflowInfo]
-StepInfos = list[StepInfo]
-Ids = list[str]
-
 ExplainFormat = Literal["text", "mermaid"]
 
 

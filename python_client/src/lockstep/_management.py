@@ -5,34 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from psycopg import Connection
 from typing_extensions import Unpack
 
 from . import _manage_calls
-from ._calls import Call, WorkflowInfo
+from ._caller import Caller, Rows
+from ._calls import WorkflowInfo
 from ._manage_calls import (
     NOTHING,
     ExplainFormat,
-    Ids,
-    StepInfos,
+    StepInfo,
     WorkflowFilter,
-    WorkflowInfos,
 )
 
-T = TypeVar("T")
-Rows = list[T]
 
-
-class Management:
+class Management(Caller):
     """Methods of Client that look at workflows and change their course."""
-
-    if TYPE_CHECKING:
-
-        def _fetch(self, call: Call[T], conn: Connection[Any] | None) -> Rows[T]: ...
-
-        def _execute(self, call: Call[T], conn: Connection[Any] | None) -> T: ...
 
     def list(
         self,
@@ -41,7 +31,7 @@ class Management:
         max_count: int = 100,
         conn: Connection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> WorkflowInfos:
+    ) -> Rows[WorkflowInfo]:
         """
         Return workflows that meet all given conditions, newest first.
 
@@ -77,7 +67,7 @@ class Management:
                 return
             before_id = page[-1].workflow_id
 
-    def steps(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> StepInfos:
+    def steps(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> Rows[StepInfo]:
         """Return a workflow's recorded steps in the order of its code; raise WorkflowNotFound."""
         return self._fetch(_manage_calls.list_steps(workflow_id), conn)
 
@@ -215,7 +205,7 @@ class Management:
         max_count: int = 1000,
         conn: Connection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> Ids:
+    ) -> Rows[str]:
         """
         Cancel workflows that meet the conditions of list(), with their children.
 
@@ -235,7 +225,7 @@ class Management:
         max_count: int = 1000,
         conn: Connection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> Ids:
+    ) -> Rows[str]:
         """Resume workflows that meet the conditions of list() and can be; return their ids."""
         call = _manage_calls.change_workflows("resume_workflows", filter, everything, max_count)
         return self._fetch(call, conn)
@@ -247,7 +237,7 @@ class Management:
         max_count: int = 1000,
         conn: Connection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> Ids:
+    ) -> Rows[str]:
         """Restart workflows that meet the conditions of list() and have ended; return their ids."""
         call = _manage_calls.change_workflows("restart_workflows", filter, everything, max_count)
         return self._fetch(call, conn)
@@ -260,7 +250,7 @@ class Management:
         max_count: int = 1000,
         conn: Connection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> Ids:
+    ) -> Rows[str]:
         """Change the priority of waiting workflows that meet the conditions; return their ids."""
         call = _manage_calls.change_workflows(
             "set_priorities", filter, everything, max_count, priority
@@ -275,7 +265,7 @@ class Management:
         max_count: int = 1000,
         conn: Connection[Any] | None = None,
         **filter: Unpack[WorkflowFilter],
-    ) -> Ids:
+    ) -> Rows[str]:
         """Move waiting workflows that meet the conditions to a queue; return their ids."""
         call = _manage_calls.change_workflows(
             "move_workflows", filter, everything, max_count, to_queue

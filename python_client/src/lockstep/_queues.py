@@ -4,27 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from psycopg import Connection
 from typing_extensions import Unpack
 
 from . import _queue_calls
-from ._calls import Call
+from ._caller import Caller, Rows
 from ._queue_calls import QueueInfo, QueueLimits
 
-T = TypeVar("T")
-Rows = list[T]
 
-
-class Queues:
+class Queues(Caller):
     """Methods of Client that are about queues."""
-
-    if TYPE_CHECKING:
-
-        def _fetch(self, call: Call[T], conn: Connection[Any] | None) -> Rows[T]: ...
-
-        def _execute(self, call: Call[T], conn: Connection[Any] | None) -> T: ...
 
     def create_queue(
         self,

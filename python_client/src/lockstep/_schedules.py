@@ -5,28 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from psycopg import Connection
 from typing_extensions import Unpack
 
 from . import _schedule_calls
-from ._calls import Call
+from ._caller import Caller, Rows
 from ._functions import WorkflowFunction
 from ._schedule_calls import SCHEDULED_AT, ScheduleInfo, ScheduleOptions
 
-T = TypeVar("T")
-Rows = list[T]
 
-
-class Schedules:
+class Schedules(Caller):
     """Methods of Client for schedules."""
-
-    if TYPE_CHECKING:
-
-        def _fetch(self, call: Call[T], conn: Connection[Any] | None) -> Rows[T]: ...
-
-        def _execute(self, call: Call[T], conn: Connection[Any] | None) -> T: ...
 
     def schedule_workflow(
         self,
