@@ -37,12 +37,12 @@ class AsyncQueues(AsyncCaller):
         self,
         queue_name: str,
         *,
-        reset: Sequence[str] = (),
+        reset: str | Sequence[str] = (),
         conn: AsyncConnection[Any] | None = None,
         **limits: Unpack[QueueLimits],
     ) -> None:
         """
-        Change limits of a queue, remove those that ``reset`` names, leave the others.
+        Change limits of a queue, remove the one or those that ``reset`` names, leave the others.
 
         Running workers heed it within a second. Raises InvalidArgument, QueueNotFound.
 

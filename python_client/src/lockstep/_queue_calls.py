@@ -101,11 +101,12 @@ def create_queue(queue_name: str, limits: Mapping[str, Any]) -> Call[None]:
     return _call_with_limits("create_queue", queue_name, limits)
 
 
-def alter_queue(queue_name: str, limits: Mapping[str, Any], reset: Sequence[str]) -> Call[None]:
+def alter_queue(
+    queue_name: str, limits: Mapping[str, Any], reset: str | Sequence[str]
+) -> Call[None]:
     """Change limits of a queue."""
-    return _call_with_limits(
-        "alter_queue", queue_name, limits, ", reset => %s::text[]", list(reset)
-    )
+    names = [reset] if isinstance(reset, str) else list(reset)
+    return _call_with_limits("alter_queue", queue_name, limits, ", reset => %s::text[]", names)
 
 
 def declare_queue(queue: Queue) -> Call[Difference]:

@@ -124,6 +124,7 @@ async def test_pause_and_unpause(database: Database, call: Method) -> None:
         ("create_queue", ("mail",), {"conccurrency": 1}, TypeError, "takes no conccurrency"),
         ("alter_queue", ("none",), {"concurrency": 1}, lockstep.QueueNotFound, 'queue "none"'),
         ("alter_queue", ("there",), {"reset": ["x"]}, lockstep.InvalidArgument, 'reset "x"'),
+        ("alter_queue", ("there",), {"reset": "all"}, lockstep.InvalidArgument, 'reset "all"'),
         ("drop_queue", ("none",), {}, lockstep.QueueNotFound, 'queue "none"'),
         ("unpause_queue", ("none",), {}, lockstep.QueueNotFound, 'queue "none"'),
         ("pause_queue", ("",), {}, lockstep.InvalidArgument, "queue_name"),
