@@ -1,5 +1,10 @@
 -- Creates a schedule, or replaces one: a workflow is started at each tick.
 --
+-- What an expression means a library says that the workers have: due_schedules() tells a
+-- worker which schedules are due, it computes their ticks, and start_ticks() starts the
+-- workflows. Where pg_cron is, a job of the schedule calls _start_tick_of_job() as well.
+-- _start_tick() derives the id of the workflow from the tick, so that who is first wins.
+--
 -- The ticks after this moment count; an expression or time zone that changes forgets
 -- what was missed under the old one. A call that changes nothing writes nothing, so that
 -- each worker may declare its schedules when it starts. A paused schedule stays paused.

@@ -1,5 +1,9 @@
 -- Creates a state machine, or the next version of one that exists; returns the version.
 --
+-- add_transition() says what it allows. attach_state_machine() gives a table triggers that
+-- hand each change of a row to record_transition(), which refuses, or records it and starts
+-- its workflow. fire_event() is an UPDATE of the state by the name of an event.
+--
 -- A version begins empty and is defined as a whole with add_transition(), usually in the
 -- same transaction: rows follow the newest version from its commit on, unless their table
 -- has a version column. Of two sessions that create the same version at once one fails.
