@@ -129,7 +129,7 @@ def _child_fields(
 
 
 def call_child(
-    scope: Scope, workflow: WorkflowFunction[..., Any], args: Any, kwargs: Any
+    workflow: WorkflowFunction[..., Any], args: Any, kwargs: Any
 ) -> Coroutine[Any, Any, Any]:
     """Run a child workflow to its end as one durable call."""
     fields = _child_fields(workflow.name, workflow, args, kwargs)

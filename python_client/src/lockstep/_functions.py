@@ -74,7 +74,7 @@ class WorkflowFunction(_Named[P, R]):
                 f'workflow "{self.name}" is a plain def, which',
                 '"handle = await lockstep.start_workflow(...)" and "await handle.result()"',
             )
-        call = call_child(scope, self, args, kwargs)
+        call = call_child(self, args, kwargs)
         return cast(R, call if self.is_async else scope.run.branches.from_thread(call))
 
     @property
