@@ -1323,6 +1323,13 @@ BEGIN
             FOR NO KEY UPDATE SKIP LOCKED
         );
         v_now := clock_timestamp();
+        -- counts in other isolation levels are as old as the snapshot: a row that has changed
+        -- since fails the claim with 40001, where a row that was only locked would not
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            UPDATE lockstep.queue AS q
+            SET is_paused = q.is_paused
+            WHERE q.queue_name IN (SELECT h.queue_name FROM unnest(v_held) AS h);
+        END IF;
         IF cardinality(v_held) < cardinality(v_limited) THEN
             look_again_in := 0.02 + 0.04 * random();
         END IF;
@@ -8273,6 +8280,10 @@ COMMENT ON FUNCTION lockstep._write_queue(lockstep.queue) IS
 
 -- Attaches a workflow to a table: each row of a statement enqueues one.
 --
+-- condition, named_args, workflow_id, deduplication_id and queue_partition_key are SQL
+-- expressions over the row as new and, as it was, old; with columns, an UPDATE counts that
+-- changes one of them. Without named_args the arguments are the columns of the primary key.
+--
 -- Creates one AFTER … FOR EACH STATEMENT trigger per event, with transition tables, that
 -- calls enqueue_rows(), and returns their names. Attached again with the same settings it
 -- adds only what is missing, for partitions that came later; with other settings it
@@ -9157,6 +9168,9 @@ COMMENT ON FUNCTION lockstep._drop_cron_job(text, bigint) IS
 -- asked_at is the time of the database, by which alone the worker goes. Nothing is locked
 -- while it computes, so a worker that stops here stops nobody: others find the same
 -- schedules, and start_ticks() takes what the first of them sends.
+--
+-- New schedules come first, then the latest tick: or ticks on time would wait, and be
+-- missed themselves, while many schedules make up for those that they missed.
 CREATE FUNCTION lockstep.due_schedules(max_count int DEFAULT 100)
 RETURNS TABLE (
     schedule_name text,
@@ -9181,7 +9195,7 @@ BEGIN
     FROM lockstep.schedule AS s
     WHERE NOT s.is_paused
         AND s.next_tick_at <= v_now
-    ORDER BY s.next_tick_at
+    ORDER BY s.next_tick_at = '-infinity' DESC, s.next_tick_at DESC
     LIMIT due_schedules.max_count;
 END
 $$;
@@ -9497,6 +9511,11 @@ COMMENT ON FUNCTION lockstep._schedule_problem(lockstep.schedule) IS
 -- sql/74_schedule/schedule_workflow.sql
 
 -- Creates a schedule, or replaces one: a workflow is started at each tick.
+--
+-- What an expression means a library says that the workers have: due_schedules() tells a
+-- worker which schedules are due, it computes their ticks, and start_ticks() starts the
+-- workflows. Where pg_cron is, a job of the schedule calls _start_tick_of_job() as well.
+-- _start_tick() derives the id of the workflow from the tick, so that who is first wins.
 --
 -- The ticks after this moment count; an expression or time zone that changes forgets
 -- what was missed under the old one. A call that changes nothing writes nothing, so that
@@ -10339,7 +10358,7 @@ BEGIN
                 AND a.attname = attach_state_machine.version_column
                 AND (a.atthasdef OR NOT a.attnotnull)
         ) AS has_other_version
-    INTO STRICT r_table
+    INTO r_table
     FROM pg_class AS c
     WHERE c.oid = attach_state_machine.table_name;
 
@@ -10404,6 +10423,10 @@ COMMENT ON FUNCTION lockstep.attach_state_machine(regclass, name, text, name, bo
 
 -- Creates a state machine, or the next version of one that exists; returns the version.
 --
+-- add_transition() says what it allows. attach_state_machine() gives a table triggers that
+-- hand each change of a row to record_transition(), which refuses, or records it and starts
+-- its workflow. fire_event() is an UPDATE of the state by the name of an event.
+--
 -- A version begins empty and is defined as a whole with add_transition(), usually in the
 -- same transaction: rows follow the newest version from its commit on, unless their table
 -- has a version column. Of two sessions that create the same version at once one fails.
@@ -10459,7 +10482,7 @@ BEGIN
         WHERE t.tgrelid = detach_state_machine.table_name
             AND t.tgname IN (
                 'lockstep_state_machine', 'lockstep_state_machine_ends',
-                'lockstep_state_machine_version', 'lockstep_state_machine_move'
+                'lockstep_state_machine_version', 'zzz_lockstep_state_machine_move'
             )
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', r_trigger.tgname, detach_state_machine.table_name);
@@ -10479,6 +10502,9 @@ COMMENT ON FUNCTION lockstep.detach_state_machine(regclass) IS
 -- sql/76_state_machine/fire_event.sql
 
 -- Lets an event happen to a row: moves it as its state machine says, and returns the new state.
+--
+-- Refused with 23514 if the event does not leave the state of the row, with P0002 if the
+-- machine does not know it or the row is gone, with 55000 if the table has no machine.
 --
 -- Called as SELECT lockstep.fire_event(o, 'pay') FROM orders AS o WHERE …: the type of the
 -- row names the table, its primary key the row. The row is locked (FOR NO KEY UPDATE) and
@@ -10515,7 +10541,7 @@ DECLARE
     v_problem text[];
     r_machine record;
 BEGIN
-    SELECT m.machine_name, m.state_column, m.version_column, format_type(a.atttypid, NULL) AS state_type
+    SELECT m.machine_name, m.state_column, m.version_column, format_type(a.atttypid, -1) AS state_type
     INTO r_machine
     FROM pg_trigger AS t
     CROSS JOIN LATERAL convert_from(
@@ -10690,7 +10716,8 @@ COMMENT ON FUNCTION lockstep.newest_version(text) IS
 -- Deletes up to max_count of the oldest moves that are older than an interval.
 --
 -- Returns how many; call it until that is fewer than max_count. Ids of moves are ordered
--- by time, so the primary key leads to the oldest.
+-- by time, so the primary key leads to the oldest. There are none of before 1970, and an id
+-- of such a time would be greater than all others.
 CREATE FUNCTION lockstep.purge_state_history(older_than interval, max_count int DEFAULT 10000)
 RETURNS int
 LANGUAGE plpgsql
@@ -10716,7 +10743,9 @@ BEGIN
     WHERE h.transition_id = ANY (ARRAY(
         SELECT o.transition_id
         FROM lockstep.state_history AS o
-        WHERE o.transition_id < lockstep._generate_id(clock_timestamp() - purge_state_history.older_than)
+        WHERE o.transition_id < lockstep._generate_id(
+            greatest(clock_timestamp() - purge_state_history.older_than, 'epoch'::timestamptz)
+        )
         ORDER BY o.transition_id
         LIMIT purge_state_history.max_count
         FOR UPDATE SKIP LOCKED
@@ -11014,16 +11043,48 @@ $move$;
         'state_column', state_machine_triggers.state_column,
         'version_column', state_machine_triggers.version_column
     )::text;
+    v_problem text[];
     r_table record;
     r_key record;
 BEGIN
     SELECT
-        c.relowner::regrole AS owner, c.relkind = 'p' AS is_partitioned,
-        format('%I.%I', n.nspname, (c.relname || '_state_machine')::name) AS function_name
-    INTO STRICT r_table
+        c.relowner::regrole AS owner, c.relkind = 'p' AS is_partitioned, c.relkind IN ('r', 'p') AS is_table,
+        format('%I.%I', n.nspname, (c.relname || '_state_machine')::name) AS function_name,
+        ARRAY(
+            SELECT a.attname FROM pg_attribute AS a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            ORDER BY a.attnum
+        ) AS columns
+    INTO r_table
     FROM pg_class AS c
     INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = state_machine_triggers.table_name;
+
+    IF r_table.is_table IS NOT TRUE THEN
+        v_problem := ARRAY[
+            'table_name must be a table',
+            coalesce(state_machine_triggers.table_name || ' is none.', 'It is null.'),
+            'Pass a table or a partitioned table; its rows are what moves.'
+        ];
+    ELSE
+        SELECT ARRAY[
+            format('%s must be a column of %s', c.argument, state_machine_triggers.table_name),
+            coalesce('It is "' || c.name || '".', 'It is null.'),
+            format('Its columns are "%s".', array_to_string(r_table.columns, '", "'))
+        ]
+        INTO v_problem
+        FROM (
+            VALUES
+                ('state_column', state_machine_triggers.state_column, false),
+                ('version_column', state_machine_triggers.version_column, true)
+        ) AS c (argument, name, is_optional)
+        WHERE coalesce(c.name <> ALL (r_table.columns), NOT c.is_optional)
+        LIMIT 1;
+    END IF;
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[1]
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = v_problem[2], HINT = v_problem[3];
+    END IF;
 
     SELECT
         string_agg(format('%1$L, OLD.%1$I', k.name), ', ' ORDER BY k.place) FILTER (WHERE k.is_recorded) AS old,
@@ -11044,25 +11105,28 @@ BEGIN
             AND u.place <= i.indnkeyatts
     ) AS k;
     IF r_key.new IS NULL THEN
-        RAISE EXCEPTION '% has no primary key', state_machine_triggers.table_name
+        RAISE EXCEPTION '% has no primary key%', state_machine_triggers.table_name,
+            CASE WHEN r_key.is_changed IS NOT NULL THEN ' apart from its state' ELSE '' END
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = 'The history names rows by it, and fire_event() finds them by it.',
                   HINT = 'Add a primary key.';
     END IF;
 
-    -- a function that a dropped table left behind is replaced, no other
+    -- a function that a dropped table left behind, with what was granted on it, and no other
+    IF EXISTS (
+        SELECT
+        FROM pg_proc AS p
+        WHERE p.oid = to_regprocedure(r_table.function_name || '()')
+            AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
+            AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid)
+    ) THEN
+        statement := format('DROP FUNCTION %s()', r_table.function_name);
+        RETURN NEXT;
+    END IF;
+
     statement := format(
-        'CREATE %sFUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+        'CREATE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
         'SET search_path = pg_catalog, pg_temp AS %L',
-        CASE
-            WHEN EXISTS (
-                SELECT
-                FROM pg_proc AS p
-                WHERE p.oid = to_regprocedure(r_table.function_name || '()')
-                    AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
-                    AND NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgfoid = p.oid)
-            ) THEN 'OR REPLACE '
-        END,
         r_table.function_name,
         format(
             v_body,
@@ -11083,13 +11147,13 @@ BEGIN
 
     FOR statement IN
         SELECT format(
-            'CREATE TRIGGER lockstep_state_machine%s ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION %s(%L)',
-            t.kind, state_machine_triggers.table_name, t.condition, r_table.function_name, v_argument
+            'CREATE TRIGGER %s ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION %s(%L)',
+            t.event, state_machine_triggers.table_name, t.condition, r_table.function_name, v_argument
         )
         FROM (
             VALUES
                 (
-                    ' AFTER UPDATE', true, concat_ws(
+                    'lockstep_state_machine AFTER UPDATE', true, concat_ws(
                         ' OR ',
                         format('OLD.%1$I::text IS DISTINCT FROM NEW.%1$I::text', state_machine_triggers.state_column),
                         CASE
@@ -11099,13 +11163,14 @@ BEGIN
                         CASE WHEN r_table.is_partitioned THEN r_key.is_changed END
                     )
                 ),
-                ('_ends AFTER INSERT OR DELETE', true, 'true'),
+                ('lockstep_state_machine_ends AFTER INSERT OR DELETE', true, 'true'),
                 (
-                    '_version BEFORE INSERT', state_machine_triggers.version_column IS NOT NULL,
+                    'lockstep_state_machine_version BEFORE INSERT', state_machine_triggers.version_column IS NOT NULL,
                     'NEW.' || quote_ident(state_machine_triggers.version_column) || ' IS NULL'
                 ),
-                ('_move BEFORE UPDATE', r_table.is_partitioned, r_key.is_changed)
-        ) AS t (kind, is_needed, condition)
+                -- called last: other triggers may change the key, or suppress the update
+                ('zzz_lockstep_state_machine_move BEFORE UPDATE', r_table.is_partitioned, r_key.is_changed)
+        ) AS t (event, is_needed, condition)
         WHERE t.is_needed
     LOOP
         RETURN NEXT;
