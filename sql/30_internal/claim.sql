@@ -1,7 +1,9 @@
 -- Claims workflows for an executor, as claim_workflows() and advance_workflows() describe it.
 --
 -- claimed: a JSON array of the workflows, what users wrote in it as JSON texts, NULL if
--- there is none; "priority" and "available_at" only where p_reports_places asks for them.
+-- there is none; "priority" and "available_at", from which a caller makes its mark, only where
+-- p_reports_places asks for them, the latter half a second old at the least: what became
+-- available since then, such as a delay that ended, may not have been committed yet.
 -- look_again_in: seconds after which a claim may bring what this one could not, if a
 -- rate limit or another claim from the same queue is what kept it back.
 --
@@ -140,7 +142,7 @@ BEGIN
             'steps', CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END,
             'deadline_in', extract(EPOCH FROM c.deadline_at - v_now),
             'priority', CASE WHEN p_reports_places THEN c.priority END,
-            'available_at', CASE WHEN p_reports_places THEN c.available_at END
+            'available_at', CASE WHEN p_reports_places THEN least(c.available_at, v_now - interval '500 ms') END
         )
         ORDER BY c.priority, c.available_at
     )

@@ -11,7 +11,8 @@
 -- somewhere may hold back. A caller that works off a backlog, or met a slow head,
 -- passes where its last claim got to in each queue: rows of that priority are
 -- looked at from there on. What commits below the mark is found by the next claim
--- without marks.
+-- without marks. So that this is seldom needed, the available_at that is returned is
+-- half a second old at the least.
 --
 -- Lock order: the executor row (FOR KEY SHARE), the rows of limited queues by
 -- name, then workflow rows, skipping locked ones, so it never waits for

@@ -176,5 +176,22 @@ SELECT results_eq(
     'claim_seconds tells what a claim took, also one that found nothing, and is null when none was asked for'
 );
 
+-- what became available lately
+
+DELETE FROM answer;
+DELETE FROM lockstep.workflow_status;
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name)
+VALUES ('new', 'greet', 'q');
+SELECT pg_temp.advance(2, '[]');
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, available_at)
+VALUES ('fell due just before', 'greet', 'q', clock_timestamp() - interval '300 ms');
+SELECT pg_temp.advance(
+    2, (SELECT jsonb_build_array(a.answer -> 'claimed' -> 0 || '{"queue_name": "q"}') FROM answer AS a)
+);
+SELECT results_eq(
+    'SELECT a.workflow_id FROM answered AS a ORDER BY a.call_number',
+    $$VALUES ('new'), ('fell due just before')$$, 'a mark leaves out nothing that became available lately'
+);
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -94,7 +94,8 @@ SELECT bag_eq(
 -- claim: what comes with it
 
 SELECT lockstep.enqueue_workflow(
-    'greet', 'q', '[1]', '{"two": 2}', workflow_id => 'w', headers => '{"trace": "t"}'
+    'greet', 'q', '[1]', '{"two": 2}', workflow_id => 'w', headers => '{"trace": "t"}',
+    run_at => clock_timestamp() - interval '1 min'
 );
 SELECT pg_temp.hire('alice');
 SELECT results_eq(

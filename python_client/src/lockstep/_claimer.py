@@ -32,7 +32,7 @@ class LowWater:
 
     What was claimed stays in the claim index until vacuum takes it away, which a snapshot
     somewhere may hold back for long, and a claim from the head walks over it. Work that
-    commits behind the mark waits for the next look from the head.
+    commits far behind the mark waits for the next look from the head.
     """
 
     def __init__(self) -> None:
