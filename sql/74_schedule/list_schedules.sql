@@ -34,12 +34,15 @@ STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    -- if it was dropped, its jobs are gone with it
+    v_has_pg_cron constant boolean := lockstep._may_use_pg_cron() IS NOT NULL;
 BEGIN
     RETURN QUERY
     SELECT
         s.schedule_name, s.cron, s.time_zone, s.workflow_name, s.queue_name, s.named_args,
         s.time_arg, s.on_missed,
-        CASE WHEN s.cron_job_id IS NULL THEN 'workers' ELSE 'pg_cron' END,
+        CASE WHEN v_has_pg_cron AND s.cron_job_id IS NOT NULL THEN 'pg_cron' ELSE 'workers' END,
         s.is_paused, s.priority, s.deduplication_id, s.queue_partition_key, s.timeout,
         s.max_attempts, s.app_version, s.headers, s.retries, s.last_tick_at,
         CASE WHEN isfinite(s.next_tick_at) AND NOT s.is_paused AND s.problem IS NULL THEN s.next_tick_at END,

@@ -225,6 +225,8 @@ def test_schedules_outlive_pg_cron(cron_database: Database, client: lockstep.Cli
     client.schedule_workflow("s", "@daily", "w")
     with psycopg.connect(cron_database.dsn) as connection:
         connection.execute("DROP EXTENSION pg_cron")
+        (info,) = client.list_schedules(conn=connection)
+        assert info.engine == "workers"
         client.pause_schedule("s", conn=connection)
         client.unpause_schedule("s", conn=connection)
         (info,) = client.list_schedules(conn=connection)
