@@ -169,6 +169,8 @@ def trigger_schedule(schedule_name: str) -> Call[str]:
 
 def backfill_schedule(schedule_name: str, from_time: datetime, to_time: datetime) -> Call[str]:
     """Start past ticks of a schedule."""
+    if from_time.tzinfo is None or to_time.tzinfo is None:
+        raise InvalidArgument("backfill_schedule() needs aware datetimes")
     return Call(
         "SELECT lockstep.backfill_schedule(%s, %s, %s)", (schedule_name, from_time, to_time), _first
     )

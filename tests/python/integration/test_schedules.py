@@ -637,6 +637,12 @@ async def test_backfill_begins_with_its_first_moment_and_ends_before_its_last(
     assert [name for _, name, _ in database.steps(backfill)] == ["backfill"] * 3
 
 
+async def test_backfill_between_naive_moments_is_refused(client: lockstep.AsyncClient) -> None:
+    moment = datetime(2026, 3, 28)
+    with pytest.raises(lockstep.InvalidArgument, match="aware"):
+        await client.backfill_schedule("hourly", moment, moment.replace(tzinfo=UTC))
+
+
 async def test_backfill_of_a_removed_schedule_fails(
     run_worker: RunWorker, client: lockstep.AsyncClient
 ) -> None:
