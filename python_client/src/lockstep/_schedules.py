@@ -37,8 +37,8 @@ class Schedules(Caller):
 
         ``cron`` has five fields, six with the seconds first, or is an alias such as "@daily".
         The scheduled time is passed as argument ``time_arg``, unless that is None or the
-        function has no parameter "scheduled_at". ``options`` takes the keys of
-        ScheduleOptions. Raises InvalidArgument.
+        function has no parameter "scheduled_at"; if ``workflow`` is only a name, it must have
+        it. ``options`` takes the keys of ScheduleOptions. Raises InvalidArgument.
 
         >>> client.schedule_workflow(                     # doctest: +SKIP
         ...     "nightly", "0 3 * * *", close_books, time_zone="Europe/Berlin"
