@@ -104,6 +104,12 @@ def _enqueue(results: Results) -> Iterator[Figure]:
         yield Figure("enqueue", f"from {clients} connections, per yardstick insert", value)
     value = paired(results, "bulk_enqueue", "lockstep", "raw", "per_second")
     yield Figure("bulk_enqueue", "10,000 in one call, per INSERT … SELECT", value, "", 0.6)
+    with_workflow, without = (
+        median(results, "bulk_enqueue", system, "us_per_row")
+        for system in ("attached table", "table")
+    )
+    added = None if with_workflow is None or without is None else with_workflow - without
+    yield Figure("bulk_enqueue", "added to each row by an attached workflow", added, "µs", 15, True)
 
 
 def _drains(results: Results) -> Iterator[Figure]:

@@ -1258,7 +1258,9 @@ COMMENT ON FUNCTION lockstep._checked_filter(jsonb, int) IS
 -- Claims workflows for an executor, as claim_workflows() and advance_workflows() describe it.
 --
 -- claimed: a JSON array of the workflows, what users wrote in it as JSON texts, NULL if
--- there is none; "priority" and "available_at" only where p_reports_places asks for them.
+-- there is none; "priority" and "available_at", from which a caller makes its mark, only where
+-- p_reports_places asks for them, the latter half a second old at the least: what became
+-- available since then, such as a delay that ended, may not have been committed yet.
 -- look_again_in: seconds after which a claim may bring what this one could not, if a
 -- rate limit or another claim from the same queue is what kept it back.
 --
@@ -1397,7 +1399,7 @@ BEGIN
             'steps', CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END,
             'deadline_in', extract(EPOCH FROM c.deadline_at - v_now),
             'priority', CASE WHEN p_reports_places THEN c.priority END,
-            'available_at', CASE WHEN p_reports_places THEN c.available_at END
+            'available_at', CASE WHEN p_reports_places THEN least(c.available_at, v_now - interval '500 ms') END
         )
         ORDER BY c.priority, c.available_at
     )
@@ -3527,7 +3529,8 @@ COMMENT ON FUNCTION lockstep.cancel_workflow(text) IS
 -- somewhere may hold back. A caller that works off a backlog, or met a slow head,
 -- passes where its last claim got to in each queue: rows of that priority are
 -- looked at from there on. What commits below the mark is found by the next claim
--- without marks.
+-- without marks. So that this is seldom needed, the available_at that is returned is
+-- half a second old at the least.
 --
 -- Lock order: the executor row (FOR KEY SHARE), the rows of limited queues by
 -- name, then workflow rows, skipping locked ones, so it never waits for
@@ -9240,12 +9243,15 @@ STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    -- if it was dropped, its jobs are gone with it
+    v_has_pg_cron constant boolean := lockstep._may_use_pg_cron() IS NOT NULL;
 BEGIN
     RETURN QUERY
     SELECT
         s.schedule_name, s.cron, s.time_zone, s.workflow_name, s.queue_name, s.named_args,
         s.time_arg, s.on_missed,
-        CASE WHEN s.cron_job_id IS NULL THEN 'workers' ELSE 'pg_cron' END,
+        CASE WHEN v_has_pg_cron AND s.cron_job_id IS NOT NULL THEN 'pg_cron' ELSE 'workers' END,
         s.is_paused, s.priority, s.deduplication_id, s.queue_partition_key, s.timeout,
         s.max_attempts, s.app_version, s.headers, s.retries, s.last_tick_at,
         CASE WHEN isfinite(s.next_tick_at) AND NOT s.is_paused AND s.problem IS NULL THEN s.next_tick_at END,
