@@ -10330,7 +10330,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 -- names are quoted, or regclass: @plpgsql_check_options: security_warnings = off
 DECLARE
-    v_newest constant int := lockstep.newest_version(attach_state_machine.machine_name);
+    v_newest constant int := lockstep.newest_machine_version(attach_state_machine.machine_name);
     v_look constant text := $look$
 SELECT string_agg(format('%%s (%%s)', coalesce(to_json(r.state)::text, 'null'), r.row_count), ', ' ORDER BY r.state)
 FROM (SELECT t.%1$I::text AS state, %2$s AS version, count(*) AS row_count FROM %3$s AS t GROUP BY 1, 2) AS r
@@ -10700,10 +10700,10 @@ $$;
 COMMENT ON FUNCTION lockstep.list_transitions(text, text, int) IS
     'Lists the transitions of a state machine, or those that leave one state.';
 
--- sql/76_state_machine/newest_version.sql
+-- sql/76_state_machine/newest_machine_version.sql
 
 -- Tells the newest version of a state machine, which new rows get.
-CREATE FUNCTION lockstep.newest_version(machine_name text)
+CREATE FUNCTION lockstep.newest_machine_version(machine_name text)
 RETURNS int
 LANGUAGE plpgsql
 STABLE
@@ -10711,10 +10711,10 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN lockstep._state_machine_version(newest_version.machine_name);
+    RETURN lockstep._state_machine_version(newest_machine_version.machine_name);
 END
 $$;
-COMMENT ON FUNCTION lockstep.newest_version(text) IS
+COMMENT ON FUNCTION lockstep.newest_machine_version(text) IS
     'Tells the newest version of a state machine, which new rows get.';
 
 -- sql/76_state_machine/purge_state_history.sql
@@ -11033,7 +11033,7 @@ BEGIN
 END
 $body$;
     v_fill constant text := $fill$    IF TG_WHEN = 'BEFORE' AND TG_OP = 'INSERT' THEN
-        NEW.%1$I := lockstep.newest_version(%2$L);
+        NEW.%1$I := lockstep.newest_machine_version(%2$L);
         RETURN NEW;
     END IF;
 
@@ -11276,6 +11276,7 @@ CROSS JOIN LATERAL (
     FROM regexp_matches(encode(t.tgargs, 'hex'), '((?:..)*?)00', 'g') WITH ORDINALITY AS m (hex, place)
 ) AS s
 WHERE t.tgfoid = 'lockstep.enqueue_rows()'::regprocedure
+    AND t.tgnargs % 2 = 0  -- somebody may have written one by hand
 GROUP BY t.tgrelid, s.settings;
 COMMENT ON VIEW lockstep.attachments IS
     'The workflows that are attached to tables, with a row for each partition and child.';
@@ -11356,7 +11357,7 @@ BEGIN ATOMIC
             ('client', 'check_watches'),
             ('client', 'fire_event'),
             ('client', 'list_transitions'),
-            ('client', 'newest_version'),
+            ('client', 'newest_machine_version'),
             ('client', 'version'),
             ('worker', 'declare_queue'),
             ('worker', 'register_executor'),

@@ -20,7 +20,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 -- names are quoted, or regclass: @plpgsql_check_options: security_warnings = off
 DECLARE
-    v_newest constant int := lockstep.newest_version(attach_state_machine.machine_name);
+    v_newest constant int := lockstep.newest_machine_version(attach_state_machine.machine_name);
     v_look constant text := $look$
 SELECT string_agg(format('%%s (%%s)', coalesce(to_json(r.state)::text, 'null'), r.row_count), ', ' ORDER BY r.state)
 FROM (SELECT t.%1$I::text AS state, %2$s AS version, count(*) AS row_count FROM %3$s AS t GROUP BY 1, 2) AS r

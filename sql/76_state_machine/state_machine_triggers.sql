@@ -32,7 +32,7 @@ BEGIN
 END
 $body$;
     v_fill constant text := $fill$    IF TG_WHEN = 'BEFORE' AND TG_OP = 'INSERT' THEN
-        NEW.%1$I := lockstep.newest_version(%2$L);
+        NEW.%1$I := lockstep.newest_machine_version(%2$L);
         RETURN NEW;
     END IF;
 

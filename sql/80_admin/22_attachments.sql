@@ -30,6 +30,7 @@ CROSS JOIN LATERAL (
     FROM regexp_matches(encode(t.tgargs, 'hex'), '((?:..)*?)00', 'g') WITH ORDINALITY AS m (hex, place)
 ) AS s
 WHERE t.tgfoid = 'lockstep.enqueue_rows()'::regprocedure
+    AND t.tgnargs % 2 = 0  -- somebody may have written one by hand
 GROUP BY t.tgrelid, s.settings;
 COMMENT ON VIEW lockstep.attachments IS
     'The workflows that are attached to tables, with a row for each partition and child.';

@@ -27,7 +27,7 @@ BEGIN ATOMIC
             ('client', 'check_watches'),
             ('client', 'fire_event'),
             ('client', 'list_transitions'),
-            ('client', 'newest_version'),
+            ('client', 'newest_machine_version'),
             ('client', 'version'),
             ('worker', 'declare_queue'),
             ('worker', 'register_executor'),

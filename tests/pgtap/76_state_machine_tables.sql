@@ -410,7 +410,7 @@ FROM (
 CROSS JOIN LATERAL pg_temp.failure_of(r.statement) AS f;
 UPDATE kept SET version = 2 WHERE id = 2;
 UPDATE kept SET state = 'shipped' WHERE id = 2;
-UPDATE kept SET version = lockstep.newest_version('order'), state = 'shipped' WHERE id = 4;
+UPDATE kept SET version = lockstep.newest_machine_version('order'), state = 'shipped' WHERE id = 4;
 SELECT results_eq(
     $$
     SELECT h.key -> 'id', h.version, h.event

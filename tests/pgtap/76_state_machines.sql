@@ -94,7 +94,7 @@ FROM (
         ($$list_transitions('order', version => 0)$$, 'P0002', 'state machine "order" has no version 0'),
         ($$list_transitions('order', version => 2)$$, 'P0002', 'state machine "order" has no version 2'),
         ($$state_machine_diagram('order', 2)$$, 'P0002', 'state machine "order" has no version 2'),
-        ($$newest_version('nothing')$$, 'P0002', 'state machine "nothing" does not exist')
+        ($$newest_machine_version('nothing')$$, 'P0002', 'state machine "nothing" does not exist')
 ) AS c (statement, code, message)
 CROSS JOIN LATERAL pg_temp.failure_of('SELECT lockstep.' || c.statement) AS f;
 SELECT is(

@@ -91,7 +91,7 @@ SELECT bag_eq(
     VALUES
         ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('send_messages'),
         ('get_event'), ('get_workflow'), ('read_stream'), ('watch_workflows'), ('check_watches'),
-        ('fire_event'), ('list_transitions'), ('newest_version'), ('version'), ('attach_workflow'),
+        ('fire_event'), ('list_transitions'), ('newest_machine_version'), ('version'), ('attach_workflow'),
         ('detach_workflow'), ('enqueue_rows'), ('_attachment_problem'), ('_place_triggers')
     $$,
     'a client may enqueue, from triggers too, send, fire events and read results, and no more'

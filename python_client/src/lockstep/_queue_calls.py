@@ -10,6 +10,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from ._calls import Call, _none
+from ._errors import InvalidArgument
 from ._options import refuse_unknown
 
 
@@ -44,6 +45,17 @@ class Queue:
     partition_rate_limit: int | None = None
     partition_rate_period: timedelta | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.queue_name.strip():
+            raise InvalidArgument("queue_name must not be empty")
+        _refuse_wrong_types({name: getattr(self, name) for name in LIMIT_NAMES})
+        for limit, period in (
+            ("rate_limit", "rate_period"),
+            ("partition_rate_limit", "partition_rate_period"),
+        ):
+            if (getattr(self, limit) is None) != (getattr(self, period) is None):
+                raise InvalidArgument(f"{limit} and {period} belong together")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +96,22 @@ LIMIT_NAMES = tuple(QueueLimits.__annotations__)
 _COLUMNS = ", ".join(field.name for field in fields(QueueInfo))
 
 
+def _refuse_wrong_types(limits: Mapping[str, Any]) -> None:
+    for name, value in limits.items():
+        if value is None:
+            continue
+        if name.endswith("_period"):
+            if not isinstance(value, timedelta):
+                raise InvalidArgument(f"{name} must be a timedelta, not {value!r}")
+        elif not isinstance(value, int) or value < 1:
+            raise InvalidArgument(f"{name} must be 1 or greater, not {value!r}")
+
+
 def _call_with_limits(
     function: str, queue_name: str, limits: Mapping[str, Any], further: str = "", *values: Any
 ) -> Call[None]:
     refuse_unknown(limits, QueueLimits, f"{function}()")
+    _refuse_wrong_types(limits)
     names = "".join(f", {name} => %s" for name in limits)
     return Call(
         f"SELECT lockstep.{function}(%s{names}{further})",

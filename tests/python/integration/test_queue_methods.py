@@ -120,6 +120,13 @@ async def test_pause_and_unpause(database: Database, call: Method) -> None:
     [
         ("create_queue", ("mail",), {"concurrency": 0}, lockstep.InvalidArgument, "1 or greater"),
         ("create_queue", ("mail",), {"rate_limit": 1}, lockstep.InvalidArgument, "rate_period"),
+        (
+            "create_queue",
+            ("mail",),
+            {"rate_limit": 1, "rate_period": 60},
+            lockstep.InvalidArgument,
+            "rate_period must be a timedelta",
+        ),
         ("create_queue", (" ",), {}, lockstep.InvalidArgument, "queue_name"),
         ("create_queue", ("mail",), {"conccurrency": 1}, TypeError, "takes no conccurrency"),
         ("alter_queue", ("none",), {"concurrency": 1}, lockstep.QueueNotFound, 'queue "none"'),
@@ -223,13 +230,26 @@ def test_conflicting_declarations_are_refused_at_once() -> None:
         app.queue("mail", conccurrency=1)  # type: ignore[call-arg]
 
 
-async def test_worker_does_not_start_with_a_declaration_that_is_no_limit(
-    database: Database,
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"concurrency": 0}, "concurrency must be 1 or greater, not 0"),
+        ({"worker_concurrency": "2"}, "worker_concurrency must be 1 or greater, not '2'"),
+        ({"rate_limit": 1, "rate_period": 60}, "rate_period must be a timedelta, not 60"),
+        ({"rate_limit": 1}, "rate_limit and rate_period belong together"),
+        (
+            {"partition_rate_period": timedelta(1)},
+            "partition_rate_limit and partition_rate_period belong together",
+        ),
+    ],
+)
+def test_declaration_that_is_no_limit_is_refused_at_once(
+    limits: dict[str, Any], message: str
 ) -> None:
-    worker = lockstep.Worker(declaring(concurrency=0), dsn=database.dsn)
-    with pytest.raises(lockstep.InvalidArgument, match="concurrency must be 1 or greater"):
-        await worker.run()
-    assert database.rows("SELECT 1 FROM lockstep.executor") == []
+    with pytest.raises(lockstep.InvalidArgument, match=message):
+        declaring(**limits)
+    with pytest.raises(lockstep.InvalidArgument, match="queue_name"):
+        lockstep.App().queue(" ", concurrency=1)
 
 
 async def test_role_of_a_worker_may_declare_queues(database: Database) -> None:
