@@ -10485,11 +10485,13 @@ BEGIN
     FOR r_trigger IN
         SELECT t.tgname, t.tgfoid
         FROM pg_trigger AS t
+        INNER JOIN pg_proc AS p ON p.oid = t.tgfoid
         WHERE t.tgrelid = detach_state_machine.table_name
             AND t.tgname IN (
                 'lockstep_state_machine', 'lockstep_state_machine_ends',
                 'lockstep_state_machine_version', 'zzz_lockstep_state_machine_move'
             )
+            AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', r_trigger.tgname, detach_state_machine.table_name);
         v_function := r_trigger.tgfoid;
@@ -11309,13 +11311,15 @@ SELECT
     a.version_column,
     t.tgenabled <> 'D' AS is_enabled
 FROM pg_catalog.pg_trigger AS t
+INNER JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
 CROSS JOIN LATERAL convert_from(
     substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()
 ) AS d (argument)
 CROSS JOIN LATERAL jsonb_to_record(d.argument::jsonb)
     AS a (machine_name text, state_column text, version_column text)
 WHERE t.tgname = 'lockstep_state_machine'
-    AND t.tgparentid = 0;
+    AND t.tgparentid = 0
+    AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%';
 COMMENT ON VIEW lockstep.attached_state_machines IS
     'The tables that follow a state machine, as their triggers say.';
 COMMENT ON COLUMN lockstep.attached_state_machines.table_name IS 'Table whose rows follow it.';

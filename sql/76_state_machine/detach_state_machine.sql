@@ -14,11 +14,13 @@ BEGIN
     FOR r_trigger IN
         SELECT t.tgname, t.tgfoid
         FROM pg_trigger AS t
+        INNER JOIN pg_proc AS p ON p.oid = t.tgfoid
         WHERE t.tgrelid = detach_state_machine.table_name
             AND t.tgname IN (
                 'lockstep_state_machine', 'lockstep_state_machine_ends',
                 'lockstep_state_machine_version', 'zzz_lockstep_state_machine_move'
             )
+            AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', r_trigger.tgname, detach_state_machine.table_name);
         v_function := r_trigger.tgfoid;

@@ -428,5 +428,19 @@ SELECT results_eq(
 UPDATE plain_orders SET state = 'shipped' WHERE id = 1;
 SELECT is(o.state, 'shipped', 'rows without a version follow the newest') FROM plain_orders AS o WHERE o.id = 1;
 
+-- triggers of others under the same names
+
+CREATE FUNCTION of_others() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TABLE hostile (id int PRIMARY KEY);
+CREATE TRIGGER lockstep_state_machine AFTER INSERT ON hostile FOR EACH ROW EXECUTE FUNCTION of_others();
+SELECT lives_ok(
+    'SELECT FROM lockstep.attached_state_machines', 'a trigger that only has the name does not break the view'
+);
+SELECT is(lockstep.detach_state_machine('hostile'), false, 'nor is it detached');
+SELECT has_function('of_others'::name, 'nor its function dropped');
+CREATE TRIGGER odd AFTER INSERT ON hostile REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION lockstep.enqueue_rows('a');
+SELECT lives_ok('SELECT FROM lockstep.attachments', 'an odd trigger does not break the view of attachments');
+
 SELECT * FROM finish();
 ROLLBACK;
