@@ -89,6 +89,7 @@ BEGIN
                         )).room
                 END
             ) AS room
+            OFFSET 0  -- else the planner puts all this wherever the room is mentioned
         ) AS room
         CROSS JOIN LATERAL (
             SELECT one.row_id

@@ -171,7 +171,17 @@ INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, qu
 SELECT g.n || '-2', 'greet', 'q', to_char(g.n, 'FM0000') FROM generate_series(1, 1100) AS g (n);
 UPDATE lockstep.queue AS q SET partition_cursor = NULL WHERE q.queue_name = 'q';
 DELETE FROM lockstep.queue_start AS s WHERE s.partition_key = '1010';
+SET LOCAL track_functions = 'all';
 SELECT is(pg_temp.again_in(), 0.01::double precision, 'a claim passes a thousand partitions in vain, and no more');
+SELECT is(
+    (
+        SELECT f.calls
+        FROM pg_stat_xact_user_functions AS f
+        WHERE f.funcid = 'lockstep._rate_room(text,boolean,text,int,interval,timestamptz)'::regprocedure
+    ),
+    1010::bigint, 'with one look at the rate of each'
+);
+SET LOCAL track_functions = 'none';
 SELECT is(pg_temp.claimed(1), 1::bigint, 'the next claim begins with the one that it did not look at');
 
 SELECT lockstep.drop_queue('q', force => true);
