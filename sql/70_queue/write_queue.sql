@@ -1,7 +1,7 @@
--- Writes the limits of a queue that create_queue() or alter_queue() was given.
+-- Writes the limits that create_queue(), alter_queue() or declare_queue() was given.
 --
 -- Locks the queue row, as every claim from a limited queue does, so it waits for claims
--- under way. Wakes idle workers: what a lower limit kept back may start now.
+-- under way. Wakes idle workers: what a limit kept back may start now.
 CREATE OR REPLACE FUNCTION lockstep._write_queue(p_queue lockstep.queue)
 RETURNS void
 LANGUAGE plpgsql
@@ -42,4 +42,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION lockstep._write_queue(lockstep.queue) IS
-    'Writes the limits of a queue that create_queue() or alter_queue() was given.';
+    'Writes the limits that create_queue(), alter_queue() or declare_queue() was given.';
