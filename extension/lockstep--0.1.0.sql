@@ -8054,6 +8054,7 @@ BEGIN
                         )).room
                 END
             ) AS room
+            OFFSET 0  -- else the planner puts all this wherever the room is mentioned
         ) AS room
         CROSS JOIN LATERAL (
             SELECT one.row_id
@@ -8233,10 +8234,10 @@ COMMENT ON FUNCTION lockstep.unpause_queue(text) IS
 
 -- sql/70_queue/write_queue.sql
 
--- Writes the limits of a queue that create_queue() or alter_queue() was given.
+-- Writes the limits that create_queue(), alter_queue() or declare_queue() was given.
 --
 -- Locks the queue row, as every claim from a limited queue does, so it waits for claims
--- under way. Wakes idle workers: what a lower limit kept back may start now.
+-- under way. Wakes idle workers: what a limit kept back may start now.
 CREATE FUNCTION lockstep._write_queue(p_queue lockstep.queue)
 RETURNS void
 LANGUAGE plpgsql
@@ -8277,7 +8278,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION lockstep._write_queue(lockstep.queue) IS
-    'Writes the limits of a queue that create_queue() or alter_queue() was given.';
+    'Writes the limits that create_queue(), alter_queue() or declare_queue() was given.';
 
 -- sql/72_trigger/attach_workflow.sql
 

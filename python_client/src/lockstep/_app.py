@@ -107,6 +107,8 @@ class App:
         it has a parameter ``scheduled_at``, or the one that ``time_arg`` names. ``options``
         takes the keys of ScheduleOptions. Raises InvalidArgument.
         """
+        if not isinstance(cron, str):
+            raise InvalidArgument('@app.scheduled takes an expression: @app.scheduled("@daily")')
 
         def decorate(workflow: W) -> W:
             if self.workflows.get(getattr(workflow, "name", "")) is not workflow:

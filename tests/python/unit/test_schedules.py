@@ -362,3 +362,13 @@ def test_time_argument_may_have_another_name() -> None:
 
     declared = declaration("s", "@weekly", weekly, None, None, "UTC", "week", {})
     assert declared["time_arg"] == "week"
+
+
+def test_a_declaration_without_parentheses_is_refused() -> None:
+    app = lockstep.App()
+
+    @app.workflow
+    async def report() -> None: ...
+
+    with pytest.raises(lockstep.InvalidArgument, match="takes an expression"):
+        app.scheduled(report)  # type: ignore[arg-type]
