@@ -57,6 +57,7 @@ BEGIN
         FROM lockstep.workflow_status AS w
         WHERE w.ctid = ANY (v_candidates)
             AND w.status = 'ENQUEUED'
+            AND w.queue_name = p_queue_name  -- or it was moved meanwhile
         FOR NO KEY UPDATE SKIP LOCKED
     );
 END

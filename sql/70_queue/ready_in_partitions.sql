@@ -172,7 +172,8 @@ BEGIN
 
     IF cardinality(ready) < p_max_count THEN
         look_again_in := CASE
-            WHEN cardinality(v_keys) > 0 AND v_rooms[cardinality(v_keys)] IS NULL THEN 0.01  -- cut short
+            WHEN cardinality(v_keys) > 0 AND v_rooms[cardinality(v_keys)] IS NULL  -- cut short
+                THEN CASE WHEN ready = '{}' THEN 0.05 ELSE 0.01 END
             ELSE lockstep._next_partition_in(p_queue, p_now)
         END;
     END IF;
