@@ -463,5 +463,17 @@ SELECT results_eq(
     'enqueued_by is the role that called for a call without options too'
 );
 
+-- delays, from a millisecond to centuries
+
+CREATE TEMPORARY TABLE delayed AS
+SELECT d.delay, lockstep.enqueue_workflow('greet', 'later', delay => d.delay) AS workflow_id
+FROM unnest(ARRAY['1 ms', '1.234567 s', '40 days', '900 years']::interval[]) AS d (delay);
+SELECT is(
+    (w.status, w.available_at)::text, ('DELAYED', w.created_at + d.delay)::text,
+    format('a delay of %s is kept to the microsecond', d.delay)
+)
+FROM delayed AS d
+LEFT JOIN lockstep.workflow_status AS w ON w.workflow_id = d.workflow_id;
+
 SELECT * FROM finish();
 ROLLBACK;
