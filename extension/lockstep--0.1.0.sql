@@ -11314,7 +11314,7 @@ SELECT
     a.version_column,
     t.tgenabled <> 'D' AS is_enabled
 FROM pg_catalog.pg_trigger AS t
-INNER JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
+INNER JOIN pg_catalog.pg_proc AS p ON t.tgfoid = p.oid
 CROSS JOIN LATERAL convert_from(
     substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()
 ) AS d (argument)

@@ -43,6 +43,9 @@ _GIVE_UP_PAUSE = 1.0
 _GOODBYE = 1.0
 """Seconds for which close() waits for the watches to be removed."""
 
+_PROBE_TIMEOUT = 0.5
+"""Seconds for which looks wait for the probe of the connection."""
+
 _PORTION = 1000
 """Watches in one query."""
 
@@ -203,12 +206,16 @@ class AsyncWatcher:
             entry.look_at = 0.0
         connection.add_notify_handler(self._hear)
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
-        probe = asyncio.create_task(self._probe())
+        probe: asyncio.Task[None] | None = None
         try:
             idle_since: float | None = None
             while True:
                 next_look_at = await self._look(connection)
                 self._trouble_since = None
+                if probe is None:
+                    # while nothing is asked: a pooler passes on what comes with an answer
+                    probe = asyncio.create_task(self._probe())
+                    await asyncio.wait([probe], timeout=_PROBE_TIMEOUT)
                 now = time.monotonic()
                 if self._entries:
                     idle_since = None
@@ -221,8 +228,9 @@ class AsyncWatcher:
                     next_look_at = min(next_look_at, idle_since + _LINGER)
                 await self._until(connection, next_look_at)
         finally:
-            probe.cancel()
-            await asyncio.wait([probe])
+            if probe is not None:
+                probe.cancel()
+                await asyncio.wait([probe])
 
     async def _probe(self) -> None:
         """Notify ourselves from another session: an own echo would come through any pooler."""
