@@ -26,8 +26,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_declared constant lockstep.queue := jsonb_populate_record(NULL::lockstep.queue, jsonb_build_object(
-        'queue_name', declare_queue.queue_name,
+    v_limits constant jsonb := jsonb_build_object(
         'concurrency', declare_queue.concurrency,
         'worker_concurrency', declare_queue.worker_concurrency,
         'rate_limit', declare_queue.rate_limit,
@@ -35,10 +34,12 @@ DECLARE
         'partition_concurrency', declare_queue.partition_concurrency,
         'partition_rate_limit', declare_queue.partition_rate_limit,
         'partition_rate_period', declare_queue.partition_rate_period
-    ));
+    );
+    v_declared constant lockstep.queue := jsonb_populate_record(
+        NULL::lockstep.queue, v_limits || jsonb_build_object('queue_name', declare_queue.queue_name)
+    );
     v_problem constant text[] := lockstep._queue_problem(v_declared);
-    v_actual lockstep.queue;
-    v_differs boolean;
+    v_actual jsonb;
 BEGIN
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION '%', v_problem[1]
@@ -54,57 +55,26 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT q.*
+    SELECT to_jsonb(q)
     INTO v_actual
     FROM lockstep.queue AS q
     WHERE q.queue_name = declare_queue.queue_name;
 
-    v_differs := (
-        v_declared.concurrency, v_declared.worker_concurrency, v_declared.rate_limit, v_declared.rate_period,
-        v_declared.partition_concurrency, v_declared.partition_rate_limit, v_declared.partition_rate_period
-    ) IS DISTINCT FROM (
-        v_actual.concurrency, v_actual.worker_concurrency, v_actual.rate_limit, v_actual.rate_period,
-        v_actual.partition_concurrency, v_actual.partition_rate_limit, v_actual.partition_rate_period
-    );
-
-    IF v_differs AND declare_queue.overwrite THEN
-        PERFORM lockstep._write_queue(v_declared);
-    ELSIF v_differs THEN
-        RETURN QUERY
-        SELECT l.limit_name, l.declared, l.actual
-        FROM (
-            VALUES
-                (
-                    'concurrency', v_declared.concurrency::text, v_actual.concurrency::text,
-                    v_declared.concurrency IS DISTINCT FROM v_actual.concurrency
-                ),
-                (
-                    'worker_concurrency', v_declared.worker_concurrency::text, v_actual.worker_concurrency::text,
-                    v_declared.worker_concurrency IS DISTINCT FROM v_actual.worker_concurrency
-                ),
-                (
-                    'rate_limit', v_declared.rate_limit::text, v_actual.rate_limit::text,
-                    v_declared.rate_limit IS DISTINCT FROM v_actual.rate_limit
-                ),
-                (
-                    'rate_period', v_declared.rate_period::text, v_actual.rate_period::text,
-                    v_declared.rate_period IS DISTINCT FROM v_actual.rate_period
-                ),
-                (
-                    'partition_concurrency', v_declared.partition_concurrency::text, v_actual.partition_concurrency::text,
-                    v_declared.partition_concurrency IS DISTINCT FROM v_actual.partition_concurrency
-                ),
-                (
-                    'partition_rate_limit', v_declared.partition_rate_limit::text, v_actual.partition_rate_limit::text,
-                    v_declared.partition_rate_limit IS DISTINCT FROM v_actual.partition_rate_limit
-                ),
-                (
-                    'partition_rate_period', v_declared.partition_rate_period::text, v_actual.partition_rate_period::text,
-                    v_declared.partition_rate_period IS DISTINCT FROM v_actual.partition_rate_period
-                )
-        ) AS l (limit_name, declared, actual, differs)
-        WHERE l.differs;
-    END IF;
+    FOR limit_name, declared, actual IN
+        SELECT l.key, l.value, v_actual ->> l.key
+        FROM jsonb_each_text(v_limits) AS l
+        WHERE CASE
+            -- a day is 24 hours
+            WHEN l.key LIKE '%period' THEN l.value::interval IS DISTINCT FROM (v_actual ->> l.key)::interval
+            ELSE l.value IS DISTINCT FROM v_actual ->> l.key
+        END
+    LOOP
+        IF declare_queue.overwrite THEN
+            PERFORM lockstep._write_queue(v_declared);
+            RETURN;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
 END
 $$;
 COMMENT ON FUNCTION lockstep.declare_queue(text, int, int, int, interval, int, int, interval, boolean) IS

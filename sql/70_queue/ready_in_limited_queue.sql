@@ -61,17 +61,7 @@ BEGIN
         INTO ready, look_again_in
         FROM lockstep._ready_in_partitions(p_queue, p_executor, v_room, p_now) AS r;
     ELSE
-        ready := ARRAY(
-            SELECT w.ctid
-            FROM lockstep.workflow_status AS w
-            WHERE w.queue_name = p_queue.queue_name
-                AND w.status = 'ENQUEUED'
-                AND w.workflow_name = ANY (p_executor.workflow_names)
-                AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-            ORDER BY w.priority, w.available_at
-            LIMIT v_room
-            FOR NO KEY UPDATE SKIP LOCKED
-        );
+        ready := lockstep._ready_in_queues(ARRAY[p_queue.queue_name], p_executor, v_room, NULL);
     END IF;
 
     IF p_queue.rate_limit IS NOT NULL AND cardinality(ready) > 0 THEN

@@ -2,6 +2,7 @@
 BEGIN;
 SELECT no_plan();
 
+\ir failure_of.psql
 \ir hint_of.psql
 
 CREATE FUNCTION pg_temp.claimed(p_executor_id text, p_max_count int DEFAULT 10)
@@ -182,17 +183,6 @@ SELECT is(pg_temp.limits(), '2 4 00:00:05', 'a refused change changes nothing');
 SELECT lives_ok($$SELECT lockstep.drop_queue('changed')$$, 'a queue with nothing in it is dropped');
 SELECT is_empty($$SELECT FROM lockstep.queue AS q WHERE q.queue_name = 'changed'$$, 'a dropped queue has no row');
 SELECT lockstep.create_queue('changed', concurrency => 1);
-CREATE FUNCTION pg_temp.code_of(p_statement text)
-RETURNS text
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    EXECUTE p_statement;
-    RETURN 'none';
-EXCEPTION WHEN OTHERS THEN
-    RETURN SQLSTATE;
-END
-$$;
 CREATE FUNCTION pg_temp.put_into_changed(p_status text)
 RETURNS void
 LANGUAGE sql
@@ -207,7 +197,7 @@ AS $$
     );
 $$;
 SELECT is(
-    concat(pg_temp.put_into_changed(s.status)) || pg_temp.code_of($$SELECT lockstep.drop_queue('changed')$$), '55000',
+    concat(pg_temp.put_into_changed(s.status)) || (pg_temp.failure_of($$SELECT lockstep.drop_queue('changed')$$)).code, '55000',
     format('a queue with a workflow that is %s is not dropped', s.status)
 )
 FROM unnest(ARRAY['ENQUEUED', 'DELAYED', 'WAITING', 'PENDING']) AS s (status);
