@@ -99,7 +99,7 @@ BEGIN
     END IF;
 
     -- an expression may end with a comment; the first line is for who reads an error;
-    -- enqueue_workflows() would take a null for no arguments, enqueue_workflow() refuses it
+    -- enqueue_workflows() would take a null for no arguments
     v_statement := format(
         E'-- workflow %s\nSELECT %s, %s, %s, %s\nFROM %s%s',
         v_settings -> 'workflow_name',
@@ -113,17 +113,7 @@ BEGIN
     EXECUTE v_statement INTO v_all_named_args, v_workflow_ids, v_deduplication_ids, v_partition_keys;
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
-    IF cardinality(v_all_named_args) = 1 THEN
-        PERFORM lockstep.enqueue_workflow(
-            v_settings ->> 'workflow_name', v_settings ->> 'queue_name', named_args => v_all_named_args[1],
-            workflow_id => v_workflow_ids[1], deduplication_id => v_deduplication_ids[1],
-            on_duplicate => coalesce(v_settings ->> 'on_duplicate', 'return'),
-            priority => coalesce((v_settings ->> 'priority')::int, 0),
-            queue_partition_key => v_partition_keys[1],
-            debounce => (v_settings ->> 'debounce')::interval,
-            debounce_max_delay => (v_settings ->> 'debounce_max_delay')::interval
-        );
-    ELSIF v_all_named_args IS NOT NULL THEN
+    IF v_all_named_args IS NOT NULL THEN
         PERFORM lockstep.enqueue_workflows(
             v_settings ->> 'workflow_name', v_settings ->> 'queue_name', v_all_named_args,
             workflow_ids => v_workflow_ids, deduplication_ids => v_deduplication_ids,
