@@ -131,6 +131,18 @@ SELECT is(pg_temp.claimed(), 0::bigint, 'and does not forget what the partition 
 SELECT pg_temp.pass('1 hour');
 SELECT is(pg_temp.claimed(), 4::bigint, 'until the first have left it');
 
+DELETE FROM lockstep.queue_start;
+DELETE FROM lockstep.workflow_status;
+SELECT lockstep.create_queue(
+    'q', rate_limit => 10, rate_period => '1 hour', partition_rate_limit => 3, partition_rate_period => '1 hour'
+);
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, queue_partition_key)
+VALUES ('a1', 'greet', 'q', 'a'), ('a2', 'greet', 'q', 'a');
+SELECT is(pg_temp.claimed(), 2::bigint, 'what has a key');
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name)
+SELECT 'none' || g.n, 'greet', 'q' FROM generate_series(1, 5) AS g (n);
+SELECT is(pg_temp.claimed(), 3::bigint, 'counts for the queue, and not for what has none');
+
 -- when to look again
 
 DELETE FROM lockstep.queue_start;
