@@ -2,19 +2,7 @@
 BEGIN;
 SELECT no_plan();
 
-CREATE FUNCTION pg_temp.claimed(p_executor_id text, p_max_count int DEFAULT 10)
-RETURNS SETOF text
-LANGUAGE sql
-AS $$ SELECT c.workflow_id FROM lockstep.claim_workflows(p_executor_id, p_max_count) AS c $$;
-
-CREATE FUNCTION pg_temp.finish_workflow(p_executor_id text, p_workflow_id text)
-RETURNS void
-LANGUAGE sql
-AS $$
-    SELECT lockstep.finish_workflows(p_executor_id, jsonb_build_array(
-        jsonb_build_object('workflow_id', p_workflow_id, 'attempt', 1, 'output', 1)
-    ))
-$$;
+\ir claims.psql
 
 INSERT INTO lockstep.executor (executor_id, queues, workflow_names, lease_duration, expires_at)
 SELECT e.executor_id, ARRAY[e.queue_name], '{greet}', '1 hour', clock_timestamp() + interval '1 hour'

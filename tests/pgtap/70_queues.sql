@@ -2,22 +2,9 @@
 BEGIN;
 SELECT no_plan();
 
+\ir claims.psql
 \ir failure_of.psql
 \ir hint_of.psql
-
-CREATE FUNCTION pg_temp.claimed(p_executor_id text, p_max_count int DEFAULT 10)
-RETURNS SETOF text
-LANGUAGE sql
-AS $$ SELECT c.workflow_id FROM lockstep.claim_workflows(p_executor_id, p_max_count) AS c $$;
-
-CREATE FUNCTION pg_temp.finish_workflow(p_executor_id text, p_workflow_id text)
-RETURNS void
-LANGUAGE sql
-AS $$
-    SELECT lockstep.finish_workflows(p_executor_id, jsonb_build_array(
-        jsonb_build_object('workflow_id', p_workflow_id, 'attempt', 1, 'output', 1)
-    ))
-$$;
 
 -- refused arguments
 

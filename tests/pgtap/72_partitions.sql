@@ -3,22 +3,8 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 SELECT no_plan();
 
+\ir enqueued_by.psql
 \ir failure_of.psql
-
--- Runs a statement; the named arguments of the workflows that it enqueued, in their order.
-CREATE FUNCTION pg_temp.enqueued_by(p_statement text)
-RETURNS SETOF jsonb
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    DELETE FROM lockstep.workflow_status;
-    EXECUTE p_statement;
-    RETURN QUERY
-    SELECT w.inputs -> 'namedArgs'
-    FROM lockstep.workflow_status AS w
-    ORDER BY w.available_at;
-END
-$$;
 
 -- a tree of partitions, one of which has its columns in another order
 

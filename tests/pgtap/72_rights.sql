@@ -3,31 +3,13 @@ BEGIN;
 SET LOCAL client_min_messages = error;
 SELECT no_plan();
 
+\ir failure_as.psql
+
 CREATE ROLE lockstep_test_owner;
 CREATE ROLE lockstep_test_app;
 CREATE ROLE lockstep_test_stranger;
 CREATE SCHEMA shop AUTHORIZATION lockstep_test_owner;
 GRANT USAGE ON SCHEMA shop TO lockstep_test_app, lockstep_test_stranger;
-
--- What a statement fails with when a role runs it, as code and message; NULL if it succeeds.
-CREATE FUNCTION pg_temp.failure_as(p_role name, p_statement text)
-RETURNS text
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    v_code text;
-    v_message text;
-BEGIN
-    EXECUTE format('SET LOCAL ROLE %I', p_role);
-    EXECUTE p_statement;
-    RESET ROLE;
-    RETURN NULL;
-EXCEPTION
-    WHEN OTHERS THEN
-        GET STACKED DIAGNOSTICS v_code = RETURNED_SQLSTATE, v_message = MESSAGE_TEXT;
-        RETURN v_code || ': ' || v_message;
-END
-$$;
 
 SET LOCAL ROLE lockstep_test_owner;
 CREATE TABLE shop.orders (id int PRIMARY KEY, note text);

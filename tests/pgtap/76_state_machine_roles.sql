@@ -3,6 +3,8 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 SELECT no_plan();
 
+\ir failure_as.psql
+
 CREATE ROLE lockstep_test_owner;
 CREATE ROLE lockstep_test_app;
 CREATE ROLE lockstep_test_reader;
@@ -12,26 +14,6 @@ SELECT lockstep.grant_usage('lockstep_test_reader', 'client');
 SELECT lockstep.grant_usage('lockstep_test_stranger', 'admin');
 CREATE SCHEMA shop AUTHORIZATION lockstep_test_owner;
 GRANT USAGE ON SCHEMA shop TO PUBLIC;
-
--- What a statement fails with when a role runs it; NULL if it succeeds.
-CREATE FUNCTION pg_temp.failure_as(p_role name, p_statement text)
-RETURNS text
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    v_code text;
-    v_message text;
-BEGIN
-    EXECUTE format('SET LOCAL ROLE %I', p_role);
-    EXECUTE p_statement;
-    RESET ROLE;
-    RETURN NULL;
-EXCEPTION
-    WHEN OTHERS THEN
-        GET STACKED DIAGNOSTICS v_code = RETURNED_SQLSTATE, v_message = MESSAGE_TEXT;
-        RETURN format('%s: %s', v_code, v_message);
-END
-$$;
 
 SELECT lockstep.create_state_machine('order');
 SELECT lockstep.add_transition('order', NULL, 'place', 'new');
