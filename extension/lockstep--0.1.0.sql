@@ -7333,7 +7333,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_limits constant jsonb := jsonb_build_object(
+    -- json keeps the order, in which a worker logs what differs
+    v_limits constant json := json_build_object(
         'concurrency', declare_queue.concurrency,
         'worker_concurrency', declare_queue.worker_concurrency,
         'rate_limit', declare_queue.rate_limit,
@@ -7343,7 +7344,7 @@ DECLARE
         'partition_rate_period', declare_queue.partition_rate_period
     );
     v_declared constant lockstep.queue := jsonb_populate_record(
-        NULL::lockstep.queue, v_limits || jsonb_build_object('queue_name', declare_queue.queue_name)
+        NULL::lockstep.queue, v_limits::jsonb || jsonb_build_object('queue_name', declare_queue.queue_name)
     );
     v_problem constant text[] := lockstep._queue_problem(v_declared);
     v_actual jsonb;
@@ -7369,7 +7370,7 @@ BEGIN
 
     FOR limit_name, declared, actual IN
         SELECT l.key, l.value, v_actual ->> l.key
-        FROM jsonb_each_text(v_limits) AS l
+        FROM json_each_text(v_limits) AS l
         WHERE CASE
             -- a day is 24 hours
             WHEN l.key LIKE '%period' THEN l.value::interval IS DISTINCT FROM (v_actual ->> l.key)::interval
