@@ -3,11 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import pwd
-import shutil
-import socket
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +10,8 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import (
-    Cluster,
-    Database,
-    Gates,
-    WorkerProcess,
-    die_with_parent,
-    eventually,
-    stopped_at_end,
-)
+from harness import Database, Gates, WorkerProcess, stopped_at_end
+from servers import Cluster, pgbouncer
 
 _numbers = itertools.count()
 
@@ -114,48 +102,8 @@ async def client(database: Database) -> AsyncIterator[lockstep.AsyncClient]:
 
 
 @pytest.fixture
-def pooled_dsn(cluster: Cluster, database: Database, tmp_path: Path) -> Iterator[str]:
+def pooled_dsn(cluster: Cluster, database: Database) -> Iterator[str]:
     """A PgBouncer in transaction mode in front of the database."""
-    folder = cluster.folder / f"bouncer-{os.getpid()}"
-    folder.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    name = psycopg.conninfo.conninfo_to_dict(database.dsn)["dbname"]
-    config = folder / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\n{name} = host={cluster.folder} port=5432 user=postgres\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = any\npool_mode = transaction\ndefault_pool_size = 4\n"
-        f"logfile = {folder}/log\n"
-    )
-    user: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        entry = pwd.getpwnam("postgres")
-        user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        for path in (folder, config):
-            os.chown(path, entry.pw_uid, entry.pw_gid)
-    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-    process = subprocess.Popen(
-        [program, "-q", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=die_with_parent,
-        **user,
-    )
-    dsn = f"host=127.0.0.1 port={port} user=postgres dbname={name}"
-
-    def answers() -> bool:
-        try:
-            psycopg.connect(dsn, prepare_threshold=None).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    try:
-        eventually(answers, "the start of PgBouncer")
+    name = str(psycopg.conninfo.conninfo_to_dict(database.dsn)["dbname"])
+    with pgbouncer(cluster, name) as dsn:
         yield dsn
-    finally:
-        process.terminate()
-        process.wait()
-        shutil.rmtree(folder)

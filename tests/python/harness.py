@@ -1,48 +1,24 @@
-"""Servers and workers for the tests: real processes, started, killed and cleaned up here."""
+"""Databases and workers for the tests: real processes, started, killed and cleaned up here."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
-import pwd
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lockstep
 import psycopg
+from servers import die_with_parent
+from waiting import eventually
 
 APPS = Path(__file__).parent / "apps"
-
-
-def eventually(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
-    """Wait until a condition holds and return its value; fail naming what did not happen."""
-    give_up_at = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > give_up_at:
-            raise AssertionError(f"{what} did not happen within {timeout} s")
-        time.sleep(0.02)
-
-
-async def until(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
-    """As eventually(), beside a worker in the test's own event loop."""
-    give_up_at = time.monotonic() + timeout
-    while not (value := condition()):
-        if time.monotonic() > give_up_at:
-            raise AssertionError(f"{what} did not happen within {timeout} s")
-        await asyncio.sleep(0.01)
-    return value
 
 
 async def until_status(client: lockstep.AsyncClient, workflow_id: str, *statuses: str) -> None:
@@ -52,88 +28,6 @@ async def until_status(client: lockstep.AsyncClient, workflow_id: str, *statuses
         if time.monotonic() > give_up_at:
             raise AssertionError(f"{workflow_id} is {info.status}, not {statuses}: {info.error}")
         await asyncio.sleep(0.01)
-
-
-def die_with_parent() -> None:
-    """Let the kernel end this child process if the tests are killed (Linux)."""
-    if sys.platform == "linux":
-        parent_death_signal = 1
-        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGQUIT)
-
-
-class Cluster:
-    """A Postgres server of its own, a child of this process, reached by a socket."""
-
-    def __init__(self, bindir: Path | None = None, settings: Sequence[str] = ()) -> None:
-        self._settings = settings
-        if bindir is None:
-            pg_config = os.environ.get("PG_CONFIG", "pg_config")
-            output = subprocess.run([pg_config, "--bindir"], check=True, capture_output=True)
-            bindir = Path(output.stdout.decode().strip())
-        self.bindir = bindir
-        self.folder = Path(tempfile.mkdtemp(prefix="lockstep-test-"))
-        self.folder.chmod(0o755)
-        self._user: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            entry = pwd.getpwnam("postgres")
-            self._user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
-        self._process: subprocess.Popen[bytes] | None = None
-        subprocess.run(
-            [
-                *(self.bindir / "initdb", "-D", self.folder / "data", "-U", "postgres"),
-                *("-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
-            ],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            **self._user,
-        )
-
-    def dsn(self, database: str = "postgres") -> str:
-        return f"host={self.folder} port=5432 user=postgres dbname={database}"
-
-    def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(self.bindir / "postgres", "-D", self.folder / "data", "-k", self.folder),
-                    *("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"),
-                    *(option for setting in self._settings for option in ("-c", setting)),
-                ],
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                preexec_fn=die_with_parent,
-                **self._user,
-            )
-
-        def answers() -> bool:
-            with contextlib.suppress(psycopg.OperationalError):
-                psycopg.connect(self.dsn()).close()
-                return True
-            return False
-
-        eventually(answers, "the start of the server", 60)
-
-    def kill(self) -> None:
-        """Kill the server as a crash of its process would: no shutdown, no checkpoint."""
-        assert self._process is not None
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True
-        ).stdout.split()
-        self._process.kill()
-        self._process.wait()
-        for pid in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-        self._process = None
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
-            self._process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Database:

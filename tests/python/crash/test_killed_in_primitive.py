@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from harness import Database, Gates, WorkerProcess, eventually
+from harness import Database, Gates, WorkerProcess
+from waiting import eventually
 
 StartWorker = Callable[..., WorkerProcess]
 FORMS = pytest.mark.parametrize("form", ["", "_plain"])

@@ -7,7 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from harness import Database, Gates, WorkerProcess, eventually
+from harness import Database, Gates, WorkerProcess
+from waiting import eventually
 
 StartWorker = Callable[..., WorkerProcess]
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from harness import Cluster, Database, WorkerProcess, eventually
+from harness import Database, WorkerProcess
+from servers import Cluster
+from waiting import eventually
 
 COUNT = 400
 

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
-from harness import Database, WorkerProcess, eventually
+from harness import Database, WorkerProcess
+from waiting import eventually
 
 StartWorker = Callable[..., WorkerProcess]
 

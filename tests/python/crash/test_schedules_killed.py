@@ -6,7 +6,8 @@ import signal
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from harness import Database, Gates, WorkerProcess, eventually
+from harness import Database, Gates, WorkerProcess
+from waiting import eventually
 
 StartWorker = Callable[..., WorkerProcess]
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import lockstep
 import pytest
-from harness import Database, until, until_status
+from harness import Database, until_status
 from lockstep import sync
+from waiting import until
 
 SOON = timedelta(seconds=20)
 NEXT = 65536

@@ -11,8 +11,9 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Database, until, until_status
+from harness import Database, until_status
 from lockstep import sync
+from waiting import until
 
 SOON = timedelta(seconds=20)
 FORMS = pytest.mark.parametrize("form", ["", "_plain"])

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import Cluster, Database, WorkerProcess, stopped_at_end
+from harness import Database, WorkerProcess, stopped_at_end
+from servers import Cluster
 
 DOCS = Path(__file__).parents[3] / "docs"
 BLOCK = re.compile(r"^```python\n# (\S+\.py)(?:, continued)?\n(.*?)^```", re.DOTALL | re.MULTILINE)

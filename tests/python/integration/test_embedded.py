@@ -16,10 +16,10 @@ from pathlib import Path
 import lockstep
 import psycopg
 import pytest
-from harness import eventually
 from lockstep._embedded import EmbeddedServer
 from lockstep._errors import LockstepError
 from lockstep._install import install_lockstep
+from waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 

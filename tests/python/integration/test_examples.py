@@ -12,7 +12,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from harness import APPS, Cluster, Database, die_with_parent, eventually
+from harness import APPS, Database
+from servers import Cluster, die_with_parent
+from waiting import eventually
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

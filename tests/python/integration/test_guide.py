@@ -32,9 +32,11 @@ from typing import Any
 
 import lockstep
 import pytest
-from harness import Cluster, Database, eventually
+from harness import Database
+from servers import Cluster
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))

@@ -14,7 +14,9 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Cluster, Database, eventually
+from harness import Database
+from servers import Cluster
+from waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 VERSION = "0.1.0"

@@ -10,7 +10,8 @@ from typing import Any
 
 import lockstep
 import pytest
-from harness import Database, until
+from harness import Database
+from waiting import until
 
 RARELY = timedelta(seconds=60)
 """A poll interval that would fail every test here, if it took a poll to go on."""

@@ -13,9 +13,10 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Database, until
+from harness import Database
 from lockstep.cli._main import cli
 from typer.testing import CliRunner, Result
+from waiting import until
 
 LIMITS: dict[str, Any] = {
     "concurrency": 1,

@@ -15,8 +15,9 @@ import lockstep
 import psycopg
 import pydantic
 import pytest
-from harness import Database, eventually
+from harness import Database
 from lockstep import _watcher
+from waiting import eventually
 
 SOON = timedelta(seconds=20)
 WAITING = (

@@ -9,9 +9,10 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Database, until, until_status
+from harness import Database, until_status
 from lockstep import sync
 from pydantic import BaseModel
+from waiting import until
 
 SOON = timedelta(seconds=20)
 FORMS = pytest.mark.parametrize("form", ["", "_plain"])

@@ -11,10 +11,11 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Database, until
+from harness import Database
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from lockstep._cron import Cron
+from waiting import until
 
 RunWorker = Callable[..., contextlib.AbstractAsyncContextManager[lockstep.Worker]]
 UTC = timezone.utc

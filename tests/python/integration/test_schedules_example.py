@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import Database, die_with_parent, eventually
+from harness import Database
+from servers import die_with_parent
+from waiting import eventually
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "daily_totals"
 

@@ -10,10 +10,12 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Cluster, Database, eventually
+from harness import Database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lockstep._cron import Cron
+from servers import Cluster
+from waiting import eventually
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import lockstep
-from harness import Cluster
 from lockstep.testing import AsyncWorkflowEnvironment, create_database
+from servers import Cluster
 
 UTC = timezone.utc
 

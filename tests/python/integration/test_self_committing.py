@@ -11,7 +11,8 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Database, until
+from harness import Database
+from waiting import until
 
 SOON = timedelta(seconds=20)
 KINDS = pytest.mark.parametrize("kind", ["async", "plain", "in_thread"])

@@ -12,8 +12,9 @@ from urllib.parse import quote
 import lockstep
 import psycopg
 import pytest
-from harness import Cluster, Database, die_with_parent
+from harness import Database
 from psycopg import AsyncConnection
+from servers import Cluster, die_with_parent
 
 INVOICES = Path(__file__).parents[3] / "examples" / "dunning"
 HISTORY = "SELECT from_state, event, to_state FROM lockstep.state_history ORDER BY transition_id"

@@ -19,8 +19,9 @@ import lockstep
 import psycopg
 import pydantic
 import pytest
-from harness import Cluster, Database
+from harness import Database
 from lockstep.testing import AsyncWorkflowEnvironment, WorkflowEnvironment, create_database
+from servers import Cluster
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

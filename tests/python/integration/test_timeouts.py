@@ -10,8 +10,9 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Database, until, until_status
+from harness import Database, until_status
 from lockstep import sync
+from waiting import until
 
 SOON = timedelta(seconds=20)
 SHORT = timedelta(seconds=0.15)

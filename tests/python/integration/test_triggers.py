@@ -14,7 +14,9 @@ from urllib.parse import quote
 import lockstep
 import psycopg
 import pytest
-from harness import Cluster, Database, die_with_parent, eventually
+from harness import Database
+from servers import Cluster, die_with_parent
+from waiting import eventually
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "invoices"
 _numbers = itertools.count()

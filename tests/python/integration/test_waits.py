@@ -8,8 +8,9 @@ from typing import Any
 
 import lockstep
 import pytest
-from harness import Database, until, until_status
+from harness import Database, until_status
 from lockstep import sync
+from waiting import until
 
 SOON = timedelta(seconds=20)
 FORMS = pytest.mark.parametrize("form", ["", "_plain"])

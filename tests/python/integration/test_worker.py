@@ -10,7 +10,8 @@ from typing import Any
 import lockstep
 import psycopg
 import pytest
-from harness import Cluster, Database
+from harness import Database
+from servers import Cluster
 
 SOON = timedelta(seconds=20)
 Client = lockstep.AsyncClient

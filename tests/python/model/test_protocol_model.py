@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 import hypothesis.strategies as st
 import psycopg
 import pytest
-from harness import Cluster, Database
+from harness import Database
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -49,6 +49,7 @@ from model.rows import (
     learn_moments,
 )
 from model.server import Server
+from servers import Cluster
 
 T = TypeVar("T")
 
