@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ class Database:
             )
             raise AssertionError(f"{error}; the workflow is {row}") from None
         return self.status(workflow_id)
+
+    def result(self, workflow_id: str) -> Any:
+        """Wait for the success of a workflow and return its output."""
+        self.wait_for_status(workflow_id, "SUCCESS")
+        return self.value(
+            "SELECT output FROM lockstep.workflow_status WHERE workflow_id = %s", workflow_id
+        )
+
+    def effects(self) -> Counter[str]:
+        """Return how often each side effect happened that a test's app noted."""
+        return Counter(effect for (effect,) in self.rows("SELECT effect FROM effects"))
 
     def steps(self, workflow_id: str) -> list[tuple[int, str, Any]]:
         """Return the finished steps of a workflow: id, name and output."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from harness import Database, Gates, WorkerProcess
@@ -21,17 +19,6 @@ NEXT = 65536
 @pytest.fixture
 def start(start_worker: StartWorker) -> StartWorker:
     return lambda *options: start_worker(APP, "--lease", "1", *options)
-
-
-def effects(database: Database) -> Counter[str]:
-    return Counter(effect for (effect,) in database.rows("SELECT effect FROM effects"))
-
-
-def result(database: Database, workflow_id: str) -> Any:
-    database.wait_for_status(workflow_id, "SUCCESS")
-    return database.value(
-        "SELECT output FROM lockstep.workflow_status WHERE workflow_id = %s", workflow_id
-    )
 
 
 @FORMS
@@ -52,7 +39,7 @@ def test_sleep_ends_at_the_recorded_time(
     ((due_at,),) = database.rows("SELECT available_at FROM lockstep.operation_outputs")
     victim.kill()
     start()
-    assert result(database, workflow_id) == "rested"
+    assert database.result(workflow_id) == "rested"
 
     ((woke_at, recorded_due_at),) = database.rows(
         "SELECT w.completed_at, s.available_at"
@@ -82,7 +69,7 @@ def test_timeout_of_a_receive_goes_on_and_its_outcome_is_kept(
     second.kill()
     gates.open("after")
     start()
-    assert result(database, workflow_id) == [None, "late"], "the message came too late"
+    assert database.result(workflow_id) == [None, "late"], "the message came too late"
 
 
 @FORMS
@@ -99,7 +86,7 @@ def test_messages_events_and_streams_are_written_once(
     database.wait_for_status(workflow_id, "WAITING")
     second.kill()
     start("--queue", "other", "--queue", "default")
-    assert result(database, workflow_id) == "hello"
+    assert database.result(workflow_id) == "hello"
 
     messages = database.rows("SELECT destination_id, message FROM lockstep.notifications")
     assert messages == [(other, "hello")]
@@ -120,7 +107,7 @@ def test_child_is_started_once_though_its_parent_dies_before_it_asks_for_the_res
     victim.kill()
     gates.open("between")
     start()
-    assert result(database, workflow_id) == 10
+    assert database.result(workflow_id) == 10
     children = database.rows(
         "SELECT workflow_name, status FROM lockstep.workflow_status WHERE parent_workflow_id = %s",
         workflow_id,
@@ -138,10 +125,10 @@ def test_called_child_is_awaited_by_the_next_worker(
     victim.kill()
     gates.open("child")
     start()
-    assert result(database, workflow_id) == "child"
+    assert database.result(workflow_id) == "child"
     assert database.value("SELECT count(*) FROM lockstep.workflow_status") == 2
     assert database.steps(workflow_id) == [(1, f"held_child{form}", "child")]
-    assert effects(database) == {"held child": 2}, "its own code ran in both workers"
+    assert database.effects() == {"held child": 2}, "its own code ran in both workers"
 
 
 @FORMS
@@ -164,9 +151,9 @@ def test_fan_out_starts_each_child_once_however_often_its_workers_die(
         victim.kill()
         assert database.status(workflow_id) != "SUCCESS"
     start()
-    assert result(database, workflow_id) == sum(range(count)) * 10
+    assert database.result(workflow_id) == sum(range(count)) * 10
     assert database.value("SELECT count(*) FROM lockstep.workflow_status") == count + 1
-    assert len(effects(database)) == count
+    assert len(database.effects()) == count
 
 
 @pytest.mark.parametrize("name", ["branches", "maps", "maps_plain"])
@@ -178,13 +165,13 @@ def test_branches_go_on_where_each_of_them_was(
     gates.wait_until_reached("hold_a")
     gates.wait_until_reached("hold_b")
     gates.open("hold_a")
-    eventually(lambda: effects(database)["a2"], "the end of branch a")
+    eventually(lambda: database.effects()["a2"], "the end of branch a")
     eventually(lambda: len(database.steps(workflow_id)) == 4, "its record")
     victim.kill()
     gates.open("hold_b")
     start()
-    assert result(database, workflow_id) == [["a1", "a2"], ["b1", "b2"]]
-    assert effects(database) == {"a1": 1, "a2": 1, "b1": 1, "b2": 1}
+    assert database.result(workflow_id) == [["a1", "a2"], ["b1", "b2"]]
+    assert database.effects() == {"a1": 1, "a2": 1, "b1": 1, "b2": 1}
     assert [step_id for step_id, _, _ in database.steps(workflow_id)] == [
         anchor + place * NEXT for place in range(3) for anchor in (1, 2)
     ]
@@ -200,8 +187,8 @@ def test_recorded_values_stay_as_they_were(
     victim.kill()
     gates.open("values")
     start()
-    value = result(database, workflow_id)
-    assert effects(database) == {repr(value): 1}
+    value = database.result(workflow_id)
+    assert database.effects() == {repr(value): 1}
     assert value[3] is True
 
 
@@ -215,8 +202,8 @@ def test_step_with_a_timeout_is_repeated(
     victim.kill()
     gates.open("limited")
     start()
-    assert result(database, workflow_id) == "limited"
-    assert effects(database) == {"limited": 2}
+    assert database.result(workflow_id) == "limited"
+    assert database.effects() == {"limited": 2}
 
 
 @FORMS
@@ -233,7 +220,7 @@ def test_step_that_commits_itself_happens_once(
     gates.open("before_commit")
     gates.open("after_commit")
     start()
-    assert result(database, workflow_id) == {"paid": "k"}
+    assert database.result(workflow_id) == {"paid": "k"}
     assert database.rows("SELECT key FROM ledger") == [("k",)]
     assert gates.count("before_commit") == (2 if where == "before_commit" else 1)
 
@@ -242,15 +229,15 @@ def test_step_that_commits_itself_happens_once(
 def test_poll_goes_on_in_its_rhythm(database: Database, start: StartWorker, form: str) -> None:
     workflow_id = database.enqueue(f"polls{form}")
     victim = start()
-    eventually(lambda: effects(database)["asked"] == 2, "the second question")
+    eventually(lambda: database.effects()["asked"] == 2, "the second question")
     database.wait_for_status(workflow_id, "DELAYED")
     due_at = database.value("SELECT available_at FROM lockstep.operation_outputs")
     victim.kill()
     start()
-    eventually(lambda: effects(database)["asked"] == 3, "the third question")
+    eventually(lambda: database.effects()["asked"] == 3, "the third question")
     assert database.value("SELECT clock_timestamp()") >= due_at
-    assert result(database, workflow_id) == "ready"
-    assert effects(database) == {"asked": 4}
+    assert database.result(workflow_id) == "ready"
+    assert database.effects() == {"asked": 4}
     assert database.steps(workflow_id) == [(1, f"poll is_ready{form}", "ready")]
 
 
@@ -286,14 +273,14 @@ def test_pause_before_a_workflow_s_retry_goes_on(
     workflow_id = database.enqueue(f"fails_once{form}")
     victim = start()
     eventually(
-        lambda: effects(database)["tried"] and database.status(workflow_id) == "DELAYED",
+        lambda: database.effects()["tried"] and database.status(workflow_id) == "DELAYED",
         "the pause",
     )
     due_at = database.value("SELECT available_at FROM lockstep.workflow_status")
     victim.kill()
     start()
-    assert result(database, workflow_id) == "done"
-    assert effects(database) == {"kept": 1, "tried": 2}
+    assert database.result(workflow_id) == "done"
+    assert database.effects() == {"kept": 1, "tried": 2}
     ended_at = database.value("SELECT completed_at FROM lockstep.workflow_status")
     assert timedelta(0) <= ended_at - due_at < timedelta(seconds=1.5)
     assert database.value("SELECT failures FROM lockstep.workflow_status") == 1
@@ -317,7 +304,7 @@ def test_undoing_goes_on_after_the_last_undo_step_that_is_recorded(
         ),
         "the end of the compensation",
     )
-    assert effects(database) == {"undo b": 1, "undo a": 2}
+    assert database.effects() == {"undo b": 1, "undo a": 2}
     assert database.value("SELECT count(*) FROM lockstep.workflow_status") == 2
 
 
@@ -330,6 +317,6 @@ def test_workflow_in_the_dead_letter_is_undone(
     gates.open("undo_a")
     start()
     database.wait_for_status(workflow_id, "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
-    eventually(lambda: effects(database)["undo a"], "the undo step")
+    eventually(lambda: database.effects()["undo a"], "the undo step")
     time.sleep(0.1)
-    assert effects(database) == {"undo a": 1}
+    assert database.effects() == {"undo a": 1}

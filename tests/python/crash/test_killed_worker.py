@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from harness import Database, Gates, WorkerProcess
 from waiting import eventually
 
 StartWorker = Callable[..., WorkerProcess]
-
-
-def effects(database: Database) -> Counter[str]:
-    return Counter(effect for (effect,) in database.rows("SELECT effect FROM effects"))
 
 
 def step_names(database: Database, workflow_id: str) -> list[str]:
@@ -33,7 +28,7 @@ def test_worker_killed_in_a_step_loses_only_that_step(
     database.wait_for_status(workflow_id, "SUCCESS")
 
     assert step_names(database, workflow_id) == ["first", "second", "third"]
-    assert effects(database) == {"first": 1, "second": 2, "third": 1}
+    assert database.effects() == {"first": 1, "second": 2, "third": 1}
     assert database.value("SELECT attempts FROM lockstep.workflow_status") == 2
 
 
@@ -48,7 +43,7 @@ def test_worker_killed_between_steps_repeats_none(
     start_worker()
     database.wait_for_status(workflow_id, "SUCCESS")
 
-    assert effects(database) == {"first": 1, "third": 1}
+    assert database.effects() == {"first": 1, "third": 1}
     assert step_names(database, workflow_id) == ["first", "third"]
 
 
@@ -109,7 +104,7 @@ def test_worker_killed_after_its_commit_reached_the_server_has_done_the_step(
     start_worker()
     database.wait_for_status(workflow_id, "SUCCESS")
     assert database.rows("SELECT key FROM ledger") == [("k",)]
-    assert effects(database) == {"first": 1, "third": 1}
+    assert database.effects() == {"first": 1, "third": 1}
 
 
 def test_suspended_workflow_does_not_notice_that_its_worker_died(
@@ -142,7 +137,7 @@ def test_crash_between_attempts_restarts_neither_count_nor_delay(
     start_worker()
     database.wait_for_status(workflow_id, "SUCCESS")
 
-    assert effects(database) == {"attempt": 3}
+    assert database.effects() == {"attempt": 3}
     assert database.steps(workflow_id) == [(1, "fails_twice", "attempt 3")]
     assert due_at < database.value("SELECT available_at FROM lockstep.operation_outputs")
     assert database.value("SELECT attempts FROM lockstep.operation_outputs") == 3
@@ -163,7 +158,7 @@ def test_stopped_worker_that_wakes_beside_its_successor_writes_nothing(
     sleeper.signal(signal.SIGCONT)
     eventually(lambda: "lease lost" in sleeper.log, "the sleeper's discovery")
 
-    assert effects(database) == {"first": 1, "second": 2, "third": 1}
+    assert database.effects() == {"first": 1, "second": 2, "third": 1}
     assert database.rows("SELECT * FROM lockstep.operation_outputs ORDER BY step_id") == before
     assert sleeper.process.poll() is None, "it goes on as a new executor"
     assert successor.terminate() == 0
