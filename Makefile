@@ -4,6 +4,12 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\([^']*\)'.*/\1/p" control
 MODULES_SQL = $(sort $(wildcard sql/[0-8]*/*.sql))
 BUILT       = extension/$(NAME)--$(EXTVERSION).sql
 PLAIN       = dist/$(NAME)-$(EXTVERSION).sql
+
+# the release before this version: its install script is frozen
+PREVIOUS     = 0.1.0
+RELEASED     = extension/$(NAME)--$(PREVIOUS).sql
+UPDATE       = extension/$(NAME)--$(PREVIOUS)--$(EXTVERSION).sql
+PLAIN_UPDATE = dist/$(NAME)-$(PREVIOUS)--$(EXTVERSION).sql
 PACKAGED    = python_client/src/lockstep/_data
 
 PG_CONFIG  ?= pg_config
@@ -15,7 +21,7 @@ PIP_INSTALL = $(VENV)/bin/pip install --quiet --disable-pip-version-check
 # belongs, so the control file may live in control/. The script is DATA and not
 # DATA_built, because `make clean` must not delete what is committed.
 EXTENSION   = control/$(NAME)
-DATA        = $(sort $(BUILT) $(wildcard extension/$(NAME)--*.sql))
+DATA        = $(sort $(BUILT) $(UPDATE) $(wildcard extension/$(NAME)--*.sql))
 
 .DEFAULT_GOAL := build
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -26,10 +32,10 @@ install:
 	@echo "make install needs pg_config of the target Postgres: make install PG_CONFIG=/path/to/pg_config" >&2; exit 1
 endif
 
-install: $(BUILT)
+install: $(BUILT) $(UPDATE)
 
 .PHONY: build demo test check lint bench bench-quick docs help clean-python
-build: $(BUILT) $(PLAIN) $(PACKAGED)/stamp ## build the extension script and the plain-SQL installer
+build: $(BUILT) $(UPDATE) $(PLAIN) $(PLAIN_UPDATE) $(PACKAGED)/stamp ## build the scripts of the extension and of plain SQL
 
 # The install script says CREATE, not CREATE OR REPLACE: a squatted name fails.
 MODULE_TEXT = sed -e 's/^CREATE OR REPLACE /CREATE /' -e "s/@VERSION@/$(EXTVERSION)/"
@@ -49,11 +55,38 @@ $(PLAIN): control/$(NAME).control $(MODULES_SQL) Makefile
 	      printf '\n-- %s\n\n' "$$f"; $(MODULE_TEXT) "$$f"; done; \
 	  printf '\nCOMMIT;\n'; } > $@.tmp && mv $@.tmp $@
 
+# An update is the hand-written part, then every module that the release does not have as it
+# is now; an update of the extension registers new tables for pg_dump too.
+UPDATE_PARTS   = sql/95_update/10_begin.sql sql/95_update/$(PREVIOUS)--$(EXTVERSION).sql
+UPDATE_MODULES = $(filter-out %/10_schema.sql %/90_revoke.sql,$(MODULES_SQL))
+UPDATE_SOURCES = $(UPDATE_PARTS) $(UPDATE_MODULES) sql/95_update/90_end.sql extension/update.awk $(RELEASED)
+UPDATE_TEXT    = \
+	for f in $(UPDATE_PARTS); do printf '\n-- %s\n\n' "$$f"; cat "$$f"; done; \
+	awk -v version=$(EXTVERSION) -f extension/update.awk $(RELEASED) $(UPDATE_MODULES); \
+	printf '\n-- %s\n\n' sql/95_update/90_end.sql; cat sql/95_update/90_end.sql
+
+$(UPDATE): control/$(NAME).control $(UPDATE_SOURCES) sql/90_extension.sql Makefile
+	@{ printf '%s\n' '-- Built by make from sql/. Do not edit.' \
+	      '\echo Use "ALTER EXTENSION $(NAME) UPDATE" to load this file. \quit'; \
+	  $(UPDATE_TEXT); \
+	  printf '\n-- %s\n\n' sql/90_extension.sql; \
+	  grep -vFf $(RELEASED) sql/90_extension.sql || true; } > $@.tmp && mv $@.tmp $@
+
+$(PLAIN_UPDATE): control/$(NAME).control $(UPDATE_SOURCES) sql/95_update/00_plain_sql.sql Makefile
+	@mkdir -p dist
+	@{ printf '%s\n' '-- Updates Lockstep $(PREVIOUS), installed as plain SQL, to $(EXTVERSION).' \
+	      '-- Built by make from sql/. Run it with: psql -v ON_ERROR_STOP=1 -f FILE' 'BEGIN;'; \
+	  printf '\n-- %s\n\n' sql/95_update/00_plain_sql.sql; \
+	  sed -e 's/@PREVIOUS@/$(PREVIOUS)/g' -e 's/@VERSION@/$(EXTVERSION)/g' sql/95_update/00_plain_sql.sql; \
+	  $(UPDATE_TEXT); \
+	  printf '\nCOMMIT;\n'; } > $@.tmp && mv $@.tmp $@
+
 # what the Python package carries for `lockstep install` and `lockstep dev`
-$(PACKAGED)/stamp: $(BUILT) $(PLAIN)
+$(PACKAGED)/stamp: $(BUILT) $(UPDATE) $(PLAIN) $(PLAIN_UPDATE)
 	@mkdir -p $(PACKAGED)/extension
 	@cp control/$(NAME).control extension/$(NAME)--*.sql $(PACKAGED)/extension/
 	@cp $(PLAIN) $(PACKAGED)/$(NAME).sql
+	@cp $(PLAIN_UPDATE) $(PACKAGED)/$(NAME)--$(PREVIOUS)--$(EXTVERSION).sql
 	@touch $@
 
 $(VENV)/bin/python:

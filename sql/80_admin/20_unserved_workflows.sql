@@ -1,6 +1,6 @@
 -- Waiting workflows that no live worker can run: nobody serves their queue, knows
 -- their name, or has their app_version.
-CREATE VIEW lockstep.unserved_workflows AS
+CREATE OR REPLACE VIEW lockstep.unserved_workflows AS
 SELECT
     w.queue_name,
     w.workflow_name,

@@ -1,7 +1,7 @@
 -- The attached workflows, read from the triggers: there is no second place that could
 -- say otherwise. pg_trigger ends each argument with a zero byte; the hexadecimal form is
 -- cut there, two digits at a time.
-CREATE VIEW lockstep.attachments AS
+CREATE OR REPLACE VIEW lockstep.attachments AS
 SELECT
     t.tgrelid::regclass AS table_name,
     s.settings ->> 'workflow_name' AS workflow_name,

@@ -1,5 +1,5 @@
 -- The tables that follow a state machine, as their triggers say.
-CREATE VIEW lockstep.attached_state_machines AS
+CREATE OR REPLACE VIEW lockstep.attached_state_machines AS
 SELECT
     t.tgrelid::regclass AS table_name,
     a.machine_name,

@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import psycopg
@@ -42,6 +41,7 @@ from ._saga import COMPENSATE, compensation_of
 from ._scheduler import BACKFILL, Scheduler, backfill
 from ._session import PATIENCE, Session
 from ._transaction import AsyncStepConnection, StepConnection
+from ._version import __version__
 from ._writer import Writer
 
 _REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s, %s)"
@@ -231,10 +231,9 @@ class Worker:
             raise NotInstalled(
                 'the database has no schema "lockstep": run "lockstep install" first'
             ) from error
-        wanted = version("pg-lockstep")
-        if installed.split(".")[:2] != wanted.split(".")[:2]:
+        if installed.split(".")[:2] != __version__.split(".")[:2]:
             raise NotInstalled(
-                f"the database has lockstep {installed}, this worker is of {wanted}: "
+                f"the database has lockstep {installed}, this worker is of {__version__}: "
                 "update the older of the two"
             )
 
@@ -260,7 +259,7 @@ class Worker:
                 self._app_version,
                 socket.gethostname(),
                 os.getpid(),
-                version("pg-lockstep"),
+                __version__,
                 self._pins_version,
             )
         except psycopg.Error as error:

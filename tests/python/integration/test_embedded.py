@@ -19,6 +19,7 @@ import pytest
 from lockstep._embedded import EmbeddedServer
 from lockstep._errors import LockstepError
 from lockstep._install import install_lockstep
+from lockstep._version import __version__
 from waiting import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -104,7 +105,7 @@ def test_dev_runs_a_command_with_the_database_and_ends_with_it(shared_tmp: Path)
         text=True,
         timeout=100,
     )
-    assert (done.returncode, done.stdout.strip()) == (7, "0.1.0"), done.stderr
+    assert (done.returncode, done.stdout.strip()) == (7, __version__), done.stderr
     missing = subprocess.run(
         dev(shared_tmp / "home", "--", "no-such-command"),
         capture_output=True,

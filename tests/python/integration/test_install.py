@@ -15,11 +15,11 @@ import lockstep
 import psycopg
 import pytest
 from harness import Database
+from lockstep._version import __version__ as VERSION
 from servers import Cluster
 from waiting import eventually
 
 ROOT = Path(__file__).parents[3]
-VERSION = "0.1.0"
 _numbers = itertools.count()
 
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
@@ -166,7 +166,9 @@ def test_files_go_where_destdir_says(tmp_path: Path) -> None:
         capture_output=True,
     )
     names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert names == {"lockstep.control", f"lockstep--{VERSION}.sql"}
+    scripts = {path.name for path in (ROOT / "extension").glob("*.sql")}
+    assert f"lockstep--{VERSION}.sql" in scripts
+    assert names == {"lockstep.control", *scripts}
 
 
 def fill_with_every_status(database: Database) -> None:

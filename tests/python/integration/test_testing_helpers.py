@@ -20,6 +20,7 @@ import psycopg
 import pydantic
 import pytest
 from harness import Database
+from lockstep._version import __version__
 from lockstep.testing import AsyncWorkflowEnvironment, WorkflowEnvironment, create_database
 from servers import Cluster
 
@@ -308,5 +309,5 @@ def test_server_of_ones_own_serves_the_fixtures(cluster: Cluster) -> None:
     make = getattr(database, "__wrapped__", None) or database._get_wrapped_function()
     made = make(SimpleNamespace(dsn=cluster.dsn()))
     dsn = next(made)
-    assert Database(dsn).value("SELECT lockstep.version()") == "0.1.0"
+    assert Database(dsn).value("SELECT lockstep.version()") == __version__
     made.close()

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Coroutine, Iterator
 from datetime import timedelta
-from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +23,7 @@ from .._app import App
 from .._embedded import EmbeddedServer
 from .._errors import LockstepError
 from .._install import Method, install_lockstep
+from .._version import __version__
 from .._worker import Worker
 
 cli = typer.Typer(
@@ -191,7 +191,7 @@ def dev(
 @cli.command()
 def version() -> None:
     """Print the version of this package."""
-    typer.echo(package_version("pg-lockstep"))
+    typer.echo(__version__)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,2 @@
+-- By hand: what changed in the tables of 0.1.0, and what went. New tables, and all
+-- functions and views, are added by make.
