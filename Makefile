@@ -34,7 +34,7 @@ endif
 
 install: $(BUILT) $(UPDATE)
 
-.PHONY: build demo test check lint bench bench-quick docs help clean-python
+.PHONY: build demo test check faults lint bench bench-quick docs help clean-python
 build: $(BUILT) $(UPDATE) $(PLAIN) $(PLAIN_UPDATE) $(PACKAGED)/stamp ## build the scripts of the extension and of plain SQL
 
 # The install script says CREATE, not CREATE OR REPLACE: a squatted name fails.
@@ -105,6 +105,11 @@ demo: $(VENV)/demo ## show orders moving through a workflow, with a worker kille
 
 test: $(VENV)/test ## run everything that CI runs; installs test packages with apt or brew
 	tests/run
+
+FAULTS    ?= 1000
+WORKFLOWS ?= 100000
+faults: $(VENV)/test ## break everything under a bank, FAULTS times, and hold it to its promises
+	tests/faults/start --faults $(FAULTS) --workflows $(WORKFLOWS) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/test ## check style and types, in SQL, inside function bodies and in Python
 	tests/lint

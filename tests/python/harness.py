@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import lockstep
@@ -98,7 +99,15 @@ class Database:
 class WorkerProcess:
     """A worker started from the command line, as a user would."""
 
-    def __init__(self, database: Database, app: str, folder: Path, *options: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        app: str,
+        folder: Path,
+        *options: str,
+        folder_of_apps: Path = APPS,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.folder = folder
         self._log_path = folder / f"worker-{time.monotonic_ns()}.log"
         with self._log_path.open("wb") as log:
@@ -107,7 +116,7 @@ class WorkerProcess:
                     *(sys.executable, "-m", "lockstep.cli", "worker", app),
                     *("--lease", "2", "--poll-interval", "0.5", *options),
                 ],
-                cwd=APPS,
+                cwd=folder_of_apps,
                 stdout=log,
                 stderr=log,
                 preexec_fn=die_with_parent,
@@ -115,6 +124,7 @@ class WorkerProcess:
                     **os.environ,
                     "LOCKSTEP_DATABASE_URL": database.dsn,
                     "GATES": str(folder),
+                    **environment,
                 },
             )
 

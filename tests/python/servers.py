@@ -79,10 +79,14 @@ class Cluster:
         give_to_server(self.folder)
         self._process: subprocess.Popen[bytes] | None = None
         if initialize:
-            self.run(
-                *("initdb", "-D", self.data, "-U", "postgres"),
-                *("-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
-            )
+            self.initialize()
+
+    def initialize(self, *options: str) -> None:
+        """Create the cluster in ``data``."""
+        self.run(
+            *("initdb", "-D", self.data, "-U", "postgres"),
+            *("-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", *options),
+        )
 
     def run(self, program: str, *arguments: str | Path, **options: Any) -> str:
         """Run a program of this server's installation, as the server's user; return its output."""
@@ -106,6 +110,11 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
+        self.spawn()
+        self.wait_until_ready()
+
+    def spawn(self) -> None:
+        """Start the server; the thread that does must live as long as the server."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -120,10 +129,17 @@ class Cluster:
                 preexec_fn=die_with_parent,
                 **server_user(),
             )
-        process = self._process
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server's first process lives, answering or not."""
+        return self._process is not None and self._process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        """Wait until the server answers."""
 
         def answers() -> bool:
-            assert process.poll() is None, f"the server ended: {self.log[-2000:]}"
+            assert self.is_running, f"the server ended: {self.log[-2000:]}"
             with contextlib.suppress(psycopg.OperationalError):
                 psycopg.connect(self.dsn()).close()
                 return True
@@ -134,6 +150,7 @@ class Cluster:
     def kill(self) -> None:
         """Kill the server as a crash of its process would: no shutdown, no checkpoint."""
         assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)  # nothing may be born after the look
         children = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True
         ).stdout.split()

@@ -1,0 +1,46 @@
+"""``python -m faults``: one run of the harness; exits with 1 if a promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from .injections import KINDS
+from .run import Options, Run, folder_for
+from .site import Site
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**9))
+    parser.add_argument("--faults", type=int, default=1000)
+    parser.add_argument("--workflows", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--spacing", type=float, default=1.0, help="mean seconds between faults")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--keep", type=Path, help="folder for journal and logs")
+    return parser.parse_args()
+
+
+def main() -> int:
+    asked = parse()
+    options = Options(
+        asked.seed, asked.faults, asked.workflows, asked.workers, asked.spacing, asked.kinds
+    )
+    print(f"seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="lockstep-faults-") as temporary:
+        site = Site(folder_for(asked.keep or Path(temporary)), options.workers)
+        try:
+            report = asyncio.run(Run(site, options).run())
+        finally:
+            site.close()
+    print(report)
+    return 0 if report.is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

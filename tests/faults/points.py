@@ -1,0 +1,117 @@
+"""
+Points at which a worker can be told to die; importing this arms them in a worker.
+
+A file ``POINT.kill`` in the folder of the run is the order: the first worker that comes by
+takes the file away and kills itself. So exactly one dies, at exactly that point.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psycopg
+from lockstep import _session, _transaction, _writer
+
+FOLDER = Path(os.environ.get("FAULTS_FOLDER", "/nonexistent"))
+
+CHANGES = {
+    "record": '"steps":',
+    "receive": '"receives":',
+    "children": '"children":',
+    "timer": '"timers":',
+    "suspend": '"suspensions":',
+    "finish": '"outcomes":',
+}
+POINTS = (
+    *(f"{when} {what}" for what in ("claim", *CHANGES, "step") for when in ("before", "after")),
+    "before commit",
+    "commit sent",
+    "commit acknowledged",
+)
+
+
+def order_file(folder: Path, point: str) -> Path:
+    """Return the file that orders a worker to die at a point."""
+    return folder / f"{point.replace(' ', '_')}.kill"
+
+
+_FILES = {point: str(order_file(FOLDER, point)) for point in POINTS}
+
+
+def is_ordered(point: str) -> bool:
+    """Say whether this worker is to die here; the order is then taken."""
+    try:
+        os.unlink(_FILES[point])
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("SIGKILL was survived")
+
+
+def reach(point: str) -> None:
+    """Die here, if that was ordered."""
+    if is_ordered(point):
+        die()
+
+
+class _Session(_session.Session):
+    """The worker's connection, with points around the calls that change workflows."""
+
+    async def call(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
+        if query != _writer._ADVANCE:
+            return await super().call(query, *params)
+        _, changes, claim_count, _ = params
+        parts = [part for part, key in CHANGES.items() if key in changes]
+        if claim_count:
+            parts.append("claim")
+        for part in parts:
+            reach(f"before {part}")
+        rows = await super().call(query, *params)
+        if claim_count and '"claimed" : null' in rows[0][0]:
+            parts.remove("claim")
+        for part in parts:
+            reach(f"after {part}")
+        return rows
+
+
+def _die_with_commit_sent(cursor: Any, query: Any, params: Any) -> None:
+    if is_ordered("commit sent"):
+        pgconn = cursor.connection.pgconn
+        pgconn.send_query(cursor.mogrify(query, params).encode())
+        while pgconn.flush():
+            pass
+        die()
+
+
+class _AsyncCommitCursor(psycopg.AsyncClientCursor[Any]):
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        reach("before commit")
+        _die_with_commit_sent(self, query, params)
+        done = await super().execute(query, params, **options)
+        reach("commit acknowledged")
+        return done
+
+
+class _CommitCursor(psycopg.ClientCursor[Any]):
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        reach("before commit")
+        _die_with_commit_sent(self, query, params)
+        done = super().execute(query, params, **options)
+        reach("commit acknowledged")
+        return done
+
+
+def arm() -> None:
+    """Put the points into the worker that this process is going to run."""
+    from lockstep import _worker
+
+    _worker.Session = _Session  # type: ignore[misc]
+    _transaction.AsyncClientCursor = _AsyncCommitCursor  # type: ignore[misc]
+    _transaction.ClientCursor = _CommitCursor  # type: ignore[misc]
