@@ -23,13 +23,22 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--spacing", type=float, default=1.0, help="mean seconds between faults")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--keep", type=Path, help="folder for journal and logs")
+    parser.add_argument(
+        "--without-reader", action="store_true", help="do not measure what a snapshot costs first"
+    )
     return parser.parse_args()
 
 
 def main() -> int:
     asked = parse()
     options = Options(
-        asked.seed, asked.faults, asked.workflows, asked.workers, asked.spacing, asked.kinds
+        seed=asked.seed,
+        faults=asked.faults,
+        workflows=asked.workflows,
+        workers=asked.workers,
+        spacing=asked.spacing,
+        kinds=asked.kinds,
+        measures_reader=not asked.without_reader,
     )
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="lockstep-faults-") as temporary:

@@ -142,6 +142,7 @@ check(
                 3 * (e.args ->> 0)::int * ((e.args ->> 0)::int - 1) / 2
             )
             WHEN 'flaky' THEN '"done"'
+            WHEN 'pack' THEN to_jsonb(3 * (e.args ->> 0)::int)
             WHEN 'courier' THEN (
                 SELECT jsonb_agg(n) FROM generate_series(0, (e.args ->> 0)::int - 1) AS n
             )

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 
 from .oracle import Violation
+from .reader import Figure
 
 _LONGEST_LIST = 20
 _RECOVERED = re.compile(r"took over (\d+) workflows")
@@ -37,6 +38,7 @@ class Report:
     recovered: int = 0
     lost_leases: int = 0
     statuses: list[tuple[str, str, int]] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -97,6 +99,7 @@ class Report:
             f"longest time in which no workflow ended: {self.longest_standstill:.1f} s"
             f" ({self.standstill_after})"
         )
+        lines += [str(figure) for figure in self.figures]
         lines += [f"TROUBLE {trouble}" for trouble in self.troubles[:_LONGEST_LIST]]
         by_check = Counter(violation.check.name for violation in self.violations)
         for name, count in by_check.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from servers import die_with_parent
 
-from . import oracle
+from . import oracle, reader
 from .injections import NotInjected
 from .plan import Planned, make_plan
 from .report import Report
@@ -34,6 +34,7 @@ class Options:
     workers: int
     spacing: float
     kinds: Sequence[str]
+    measures_reader: bool = False
     is_verbose: bool = True
 
     @property
@@ -52,7 +53,7 @@ class Run:
         self._site = site
         self._options = options
         self._plan = make_plan(options.seed, options.faults, options.spacing, options.kinds)
-        self._began = 0.0
+        self._began = time.monotonic()
         self._driver: subprocess.Popen[bytes] | None = None
         self._latest_fault = "the start"
         self._is_open = True
@@ -62,6 +63,9 @@ class Run:
         """Do it all, and return what it was."""
         self._site.start_workers()
         await asyncio.to_thread(self._site.wait_for_workers)
+        if self._options.measures_reader:
+            self._say("measuring what an open snapshot costs")
+            self.report.figures = await reader.measure(self._site)
         self._began = time.monotonic()
         self._driver = self._start_driver()
         background = [
@@ -104,6 +108,8 @@ class Run:
                 await fault.inject(self._site)
             except NotInjected as reason:
                 self.report.not_injected[f"{fault.kind}: {reason}"] += 1
+            except Exception as error:
+                self.report.troubles.append(f"{fault} failed: {error!r}")
             else:
                 self.report.injected[fault.kind] += 1
                 self._latest_fault = str(fault)

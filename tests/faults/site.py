@@ -58,10 +58,16 @@ class Disk:
             raise PermissionError(done.stderr.strip())
 
     def fill(self) -> None:
-        """Leave no room: shrink it to what is in use."""
-        usage = os.statvfs(self.folder)
-        used = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
-        self._mount("-o", f"remount,size={used}", str(self.folder))
+        """Leave no room: shrink it to what is in use, a little more if that grows meanwhile."""
+        for slack in range(0, 4096, 64):
+            usage = os.statvfs(self.folder)
+            pages = usage.f_blocks - usage.f_bfree + slack
+            try:
+                self._mount("-o", f"remount,size={pages * usage.f_frsize}", str(self.folder))
+            except PermissionError:
+                continue
+            return
+        raise RuntimeError(f"{self.folder} grows too fast to be filled")
 
     def empty(self) -> None:
         """Give the room back."""
@@ -173,10 +179,16 @@ class Site:
     # the server
 
     async def start_server(self) -> None:
-        """Start the server, unless it came back by itself."""
-        if not self.cluster.is_running:
-            self.cluster.spawn()
-        await asyncio.to_thread(self.cluster.wait_until_ready)
+        """Start the server, unless it came back by itself, or still tries to in vain."""
+        for _ in range(5):
+            if not self.cluster.is_running:
+                self.cluster.spawn()
+            try:
+                return await asyncio.to_thread(self.cluster.wait_until_ready)
+            except AssertionError:
+                if self.cluster.is_running:
+                    raise
+        raise RuntimeError(f"the server does not start: {self.cluster.log[-2000:]}")
 
     # the workers
 
