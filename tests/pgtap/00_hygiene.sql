@@ -18,35 +18,6 @@ WHERE c.relnamespace = 'lockstep'::regnamespace
 SELECT cmp_ok(count(*), '>=', 30::bigint, 'the schema has its functions') FROM routine;
 SELECT cmp_ok(count(*), '>=', 7::bigint, 'the schema has its tables and views') FROM relation;
 
--- A function that only raises must stay VOLATILE: the planner may evaluate an
--- IMMUTABLE one before the branch that guards it. One that locks rows must too; the
--- check does not see it where the query is an expression. What attaches a workflow composes
--- statements, with the rights of the caller who wrote their parts.
-SELECT is(
-    (
-        SELECT string_agg(format('line %s: %s: %s', c.lineno, c.level, c.message), E'\n')
-        FROM plpgsql_check_function_tb(
-            r.oid, coalesce(t.relid, 0), oldtable => t.oldtable, newtable => t.newtable,
-            fatal_errors => false, all_warnings => true
-        ) AS c
-        WHERE NOT (
-            c.message LIKE '%marked as VOLATILE%'
-            AND (r.proname LIKE '\_refuse\_%' OR r.prosrc LIKE '%FOR NO KEY UPDATE SKIP LOCKED%')
-        )
-            AND NOT (
-                r.proname IN ('_attachment_problem', '_place_triggers')
-                AND c.message ~ 'is not sanitized|result of dynamic SQL|never read variable "r_nothing"'
-            )
-    ),
-    NULL::text,
-    format('plpgsql_check finds nothing in %s', r.signature)
-)
-FROM routine AS r
-LEFT JOIN (VALUES ('lockstep.queue'::regclass, 'old_rows'::name, 'new_rows'::name)) AS t (relid, oldtable, newtable)
-    ON r.prorettype = 'trigger'::regtype
-WHERE r.lanname = 'plpgsql'
-ORDER BY r.signature;
-
 SELECT ok(
     r.prosqlbody IS NOT NULL OR r.proconfig @> ARRAY['search_path=pg_catalog, pg_temp'],
     format('%s resolves names without the caller''s search_path', r.signature)
