@@ -10,6 +10,11 @@ PREVIOUS     = 0.1.0
 RELEASED     = extension/$(NAME)--$(PREVIOUS).sql
 UPDATE       = extension/$(NAME)--$(PREVIOUS)--$(EXTVERSION).sql
 PLAIN_UPDATE = dist/$(NAME)-$(PREVIOUS)--$(EXTVERSION).sql
+
+# how a plain-SQL install becomes the extension
+UNPACKAGED   = extension/$(NAME)--unpackaged.sql
+ADOPT        = extension/$(NAME)--unpackaged--$(EXTVERSION).sql
+BUILT_ALL    = $(BUILT) $(UPDATE) $(UNPACKAGED) $(ADOPT)
 PACKAGED    = python_client/src/lockstep/_data
 
 PG_CONFIG  ?= pg_config
@@ -21,7 +26,7 @@ PIP_INSTALL = $(VENV)/bin/pip install --quiet --disable-pip-version-check
 # belongs, so the control file may live in control/. The script is DATA and not
 # DATA_built, because `make clean` must not delete what is committed.
 EXTENSION   = control/$(NAME)
-DATA        = $(sort $(BUILT) $(UPDATE) $(wildcard extension/$(NAME)--*.sql))
+DATA        = $(sort $(BUILT_ALL) $(wildcard extension/$(NAME)--*.sql))
 
 .DEFAULT_GOAL := build
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -32,10 +37,10 @@ install:
 	@echo "make install needs pg_config of the target Postgres: make install PG_CONFIG=/path/to/pg_config" >&2; exit 1
 endif
 
-install: $(BUILT) $(UPDATE)
+install: $(BUILT_ALL)
 
 .PHONY: build demo test check faults test-matrix lint bench bench-quick docs help clean-python
-build: $(BUILT) $(UPDATE) $(PLAIN) $(PLAIN_UPDATE) $(PACKAGED)/stamp ## build the scripts of the extension and of plain SQL
+build: $(BUILT_ALL) $(PLAIN) $(PLAIN_UPDATE) $(PACKAGED)/stamp ## build the scripts of the extension and of plain SQL
 
 # The install script says CREATE, not CREATE OR REPLACE: a squatted name fails.
 MODULE_TEXT = sed -e 's/^CREATE OR REPLACE /CREATE /' -e "s/@VERSION@/$(EXTVERSION)/"
@@ -57,7 +62,7 @@ $(PLAIN): control/$(NAME).control $(MODULES_SQL) Makefile
 
 # An update is the hand-written part, then every module that the release does not have as it
 # is now; an update of the extension registers new tables for pg_dump too.
-UPDATE_PARTS   = sql/95_update/10_begin.sql sql/95_update/$(PREVIOUS)--$(EXTVERSION).sql
+UPDATE_PARTS   = $(addprefix sql/95_update/,10_owner.sql 20_before.sql) sql/95_update/$(PREVIOUS)--$(EXTVERSION).sql
 UPDATE_MODULES = $(filter-out %/10_schema.sql %/90_revoke.sql,$(MODULES_SQL))
 UPDATE_SOURCES = $(UPDATE_PARTS) $(UPDATE_MODULES) sql/95_update/90_end.sql extension/update.awk $(RELEASED)
 UPDATE_TEXT    = \
@@ -70,7 +75,7 @@ $(UPDATE): control/$(NAME).control $(UPDATE_SOURCES) sql/90_extension.sql Makefi
 	      '\echo Use "ALTER EXTENSION $(NAME) UPDATE" to load this file. \quit'; \
 	  $(UPDATE_TEXT); \
 	  printf '\n-- %s\n\n' sql/90_extension.sql; \
-	  grep -vFf $(RELEASED) sql/90_extension.sql || true; } > $@.tmp && mv $@.tmp $@
+	  grep -vxFf $(RELEASED) sql/90_extension.sql || true; } > $@.tmp && mv $@.tmp $@
 
 $(PLAIN_UPDATE): control/$(NAME).control $(UPDATE_SOURCES) sql/95_update/00_plain_sql.sql Makefile
 	@mkdir -p dist
@@ -81,8 +86,26 @@ $(PLAIN_UPDATE): control/$(NAME).control $(UPDATE_SOURCES) sql/95_update/00_plai
 	  $(UPDATE_TEXT); \
 	  printf '\nCOMMIT;\n'; } > $@.tmp && mv $@.tmp $@
 
+UNPACKAGED_PARTS = $(addprefix sql/95_update/,10_owner.sql 30_unpackaged.sql)
+ADOPT_PARTS      = $(addprefix sql/95_update/,10_owner.sql 40_adopt.sql) sql/90_extension.sql
+MEMBERS          = sed -n 's/^CREATE \(OR REPLACE \)*$(1) $(NAME)\.\([a-z_]*\).*/\2/p' $(MODULES_SQL) | sort -u | xargs
+
+$(UNPACKAGED): control/$(NAME).control $(UNPACKAGED_PARTS) Makefile
+	@{ printf '%s\n' '-- Built by make from sql/. Do not edit.' \
+	      '\echo Use "CREATE EXTENSION $(NAME) VERSION unpackaged" to load this file. \quit'; \
+	  for f in $(UNPACKAGED_PARTS); do printf '\n-- %s\n\n' "$$f"; $(MODULE_TEXT) "$$f"; done; } > $@.tmp && mv $@.tmp $@
+
+$(ADOPT): control/$(NAME).control $(ADOPT_PARTS) $(MODULES_SQL) Makefile
+	@{ printf '%s\n' '-- Built by make from sql/. Do not edit.' \
+	      '\echo Use "ALTER EXTENSION $(NAME) UPDATE" to load this file. \quit'; \
+	  functions=$$($(call MEMBERS,FUNCTION)); \
+	  relations=$$($(call MEMBERS,TABLE); $(call MEMBERS,VIEW)); \
+	  for f in $(ADOPT_PARTS); do printf '\n-- %s\n\n' "$$f"; \
+	      $(MODULE_TEXT) -e "s/@FUNCTIONS@/$$functions/" -e "s/@RELATIONS@/$$(echo $$relations)/" "$$f"; \
+	  done; } > $@.tmp && mv $@.tmp $@
+
 # what the Python package carries for `lockstep install` and `lockstep dev`
-$(PACKAGED)/stamp: $(BUILT) $(UPDATE) $(PLAIN) $(PLAIN_UPDATE)
+$(PACKAGED)/stamp: $(BUILT_ALL) $(PLAIN) $(PLAIN_UPDATE)
 	@mkdir -p $(PACKAGED)/extension
 	@cp control/$(NAME).control extension/$(NAME)--*.sql $(PACKAGED)/extension/
 	@cp $(PLAIN) $(PACKAGED)/$(NAME).sql

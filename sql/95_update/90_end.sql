@@ -23,3 +23,20 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Who held a capability holds it again with what is new in it, once this transaction commits.
+INSERT INTO lockstep.pending_grant (grant_statement)
+SELECT format('GRANT EXECUTE ON FUNCTION %s TO %s', p.oid::regprocedure, h.holder ->> 1)
+FROM json_array_elements(current_setting('lockstep.holders_before_update')::json) AS h (holder)
+INNER JOIN lockstep._capabilities() AS c ON c.capability = h.holder ->> 0
+INNER JOIN pg_catalog.pg_proc AS p ON p.proname = c.function_name
+WHERE p.pronamespace = 'lockstep'::regnamespace
+    AND NOT current_setting('lockstep.before_update')::jsonb ? p.oid::text
+UNION
+SELECT format('GRANT SELECT ON TABLE %s TO %s', c.oid::regclass, h.holder ->> 1)
+FROM json_array_elements(current_setting('lockstep.holders_before_update')::json) AS h (holder)
+CROSS JOIN pg_catalog.pg_class AS c
+WHERE h.holder ->> 0 = 'viewer'
+    AND c.relnamespace = 'lockstep'::regnamespace
+    AND c.relkind IN ('r', 'v')
+    AND NOT current_setting('lockstep.before_update')::jsonb ? c.oid::text;

@@ -17,7 +17,8 @@ WHERE r.lanname = 'plpgsql';
 -- A function that only raises must stay VOLATILE: the planner may evaluate an
 -- IMMUTABLE one before the branch that guards it. One that locks rows must too; the
 -- check does not see it where the query is an expression. What attaches a workflow composes
--- statements, with the rights of the caller who wrote their parts.
+-- statements, with the rights of the caller who wrote their parts; only the owner writes
+-- grants that wait for a commit.
 SELECT is(
     (
         SELECT string_agg(format('line %s: %s: %s', c.lineno, c.level, c.message), E'\n')
@@ -30,7 +31,7 @@ SELECT is(
             AND (r.proname LIKE '\_refuse\_%' OR r.prosrc LIKE '%FOR NO KEY UPDATE SKIP LOCKED%')
         )
             AND NOT (
-                r.proname IN ('_attachment_problem', '_place_triggers')
+                r.proname IN ('_attachment_problem', '_place_triggers', '_grant_at_commit')
                 AND c.message ~ 'is not sanitized|result of dynamic SQL|never read variable "r_nothing"'
             )
     ),
@@ -38,8 +39,13 @@ SELECT is(
     format('plpgsql_check finds nothing in %s', r.signature)
 )
 FROM routine AS r
-LEFT JOIN (VALUES ('lockstep.queue'::regclass, 'old_rows'::name, 'new_rows'::name)) AS t (relid, oldtable, newtable)
+LEFT JOIN (
+    VALUES
+        (false, 'lockstep.queue'::regclass, 'old_rows'::name, 'new_rows'::name),
+        (true, 'lockstep.pending_grant'::regclass, NULL, NULL)
+) AS t (is_internal, relid, oldtable, newtable)
     ON r.prorettype = 'trigger'::regtype
+        AND r.proname LIKE '\_%' = t.is_internal
 WHERE r.lanname = 'plpgsql'
 ORDER BY r.signature;
 

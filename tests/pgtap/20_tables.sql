@@ -28,6 +28,7 @@ VALUES
         'queue_name', 'q', 'is_partition', true, 'partition_key', 'a', 'started_at', now(),
         'count_before', 0, 'count_after', 1
     )),
+    ('pending_grant', '{"grant_statement": "GRANT SELECT ON TABLE t TO r"}'),
     ('executor', jsonb_build_object(
         'executor_id', 'e', 'queues', '["q"]'::jsonb, 'workflow_names', '[]'::jsonb, 'lease_duration', '30 s',
         'pins_version', false, 'is_idle', false, 'registered_at', now(), 'expires_at', now()
@@ -163,6 +164,7 @@ VALUES
     ('queue', 'rate_periods_are_positive', '{"rate_limit": 1, "rate_period": "0 s"}'),
     ('queue_start', 'key_only_of_partition', '{"is_partition": false, "partition_key": "a"}'),
     ('queue_start', 'count_grows', '{"count_after": 0}'),
+    ('pending_grant', 'is_a_grant', '{"grant_statement": "DROP TABLE t"}'),
     ('queue', 'limits_are_positive', '{"concurrency": 0}'),
     ('queue', 'limits_are_positive', '{"partition_concurrency": 0}'),
     ('queue', 'limits_are_positive', '{"concurrency": 1, "partition_concurrency": -1}'),

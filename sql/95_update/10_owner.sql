@@ -1,8 +1,8 @@
--- Opens every update.
+-- Opens every update, and the adoption of a plain-SQL install.
 
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
--- Whoever runs the update owns what it creates, and runs what is there: it has to be the
+-- Whoever runs it owns what it creates, and runs what is there: it has to be the
 -- owner. A superuser's new functions would run with a superuser's rights for everybody who
 -- may call them, and what others put into the schema could stand in for ours.
 DO $$
@@ -35,29 +35,12 @@ BEGIN
     IF v_owner <> current_user THEN
         RAISE EXCEPTION 'lockstep belongs to %', v_owner
             USING ERRCODE = 'insufficient_privilege',
-                  HINT = format('Update it as its owner: SET ROLE %I.', v_owner);
+                  HINT = format('Do this as its owner: SET ROLE %I.', v_owner);
     ELSIF v_foreign IS NOT NULL THEN
         RAISE EXCEPTION 'schema "lockstep" holds what others own'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('There is %s.', v_foreign),
                   HINT = 'Drop it, and let nobody else create objects in the schema.';
     END IF;
-
-    PERFORM set_config(
-        'lockstep.before_update',
-        (
-            SELECT json_object_agg(o.object_id, true)::text
-            FROM (
-                SELECT p.oid AS object_id
-                FROM pg_catalog.pg_proc AS p
-                WHERE p.pronamespace = 'lockstep'::regnamespace
-                UNION ALL
-                SELECT c.oid
-                FROM pg_catalog.pg_class AS c
-                WHERE c.relnamespace = 'lockstep'::regnamespace
-            ) AS o
-        ),
-        true
-    );
 END
 $$;
