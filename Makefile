@@ -39,7 +39,7 @@ endif
 
 install: $(BUILT_ALL)
 
-.PHONY: build demo test check faults test-matrix lint bench bench-quick docs help clean-python
+.PHONY: build demo test check faults test-matrix lint bench bench-quick docs fingerprint help clean-python
 build: $(BUILT_ALL) $(PLAIN) $(PLAIN_UPDATE) $(PACKAGED)/stamp ## build the scripts of the extension and of plain SQL
 
 # The install script says CREATE, not CREATE OR REPLACE: a squatted name fails.
@@ -141,6 +141,9 @@ test-matrix: $(VENV)/test ## run the tests on each major of Postgres in full; MA
 
 lint: $(VENV)/test ## check style and types, in SQL, inside function bodies and in Python
 	tests/lint
+
+fingerprint: $(VENV)/test ## compare the catalog of a fresh install with that of each update
+	$(VENV)/bin/python -m pytest -q tests/python/upgrade/test_fingerprint.py
 
 BENCH_VENV = bench/.venv
 

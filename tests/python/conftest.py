@@ -54,6 +54,16 @@ def database(cluster: Cluster) -> Iterator[Database]:
 
 
 @pytest.fixture
+def empty(cluster: Cluster) -> Iterator[Database]:
+    """A database without Lockstep."""
+    name = f"empty_{next(_numbers)}"
+    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        yield Database(cluster.dsn(name))
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
 def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
     """Start worker processes of an app in tests/python/apps; killed when the test ends."""
     workers: list[WorkerProcess] = []

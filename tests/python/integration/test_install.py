@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
@@ -20,19 +19,8 @@ from servers import Cluster
 from waiting import eventually
 
 ROOT = Path(__file__).parents[3]
-_numbers = itertools.count()
 
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
-
-
-@pytest.fixture
-def empty(cluster: Cluster) -> Iterator[Database]:
-    """A database without Lockstep."""
-    name = f"empty_{next(_numbers)}"
-    with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        yield Database(cluster.dsn(name))
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
