@@ -1,4 +1,4 @@
-"""Puts Lockstep into a database, as an extension or as plain SQL."""
+"""Puts Lockstep into a database, as an extension or as plain SQL, and updates it there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import psycopg
 
 from ._dsn import resolve_dsn
 from ._errors import NotInstalled
+from ._version import __version__, numbers_of
+
+_LOCK_TIMEOUT = "5s"
+"""How long an update waits for a lock: whoever comes after it waits with it."""
 
 
 class Method(str, enum.Enum):
@@ -22,10 +26,16 @@ class Method(str, enum.Enum):
 
 def plain_sql() -> str:
     """Return the plain-SQL installer that this package carries."""
-    path = files("lockstep") / "_data" / "lockstep.sql"
-    if not path.is_file():
+    return _script("lockstep.sql")
+
+
+def _script(name: str) -> str:
+    folder = files("lockstep") / "_data"
+    if not folder.is_dir():
         raise NotInstalled('this package was built without its SQL: run "make" in the source tree')
-    return path.read_text()
+    if not (folder / name).is_file():
+        raise NotInstalled(f'this package has no script "{name}"')
+    return (folder / name).read_text()
 
 
 def install_lockstep(dsn: str | None = None, method: Method = Method.AUTO) -> str:
@@ -38,6 +48,11 @@ def install_lockstep(dsn: str | None = None, method: Method = Method.AUTO) -> st
     with psycopg.connect(resolve_dsn(dsn), autocommit=True) as connection:
         installed = _installed_version(connection)
         if installed is not None:
+            if numbers_of(installed) < numbers_of(__version__):
+                return (
+                    f"lockstep {installed} is installed already;"
+                    f' "lockstep upgrade" updates it to {__version__}'
+                )
             return f"lockstep {installed} is installed already"
         if method is Method.AUTO:
             is_available = connection.execute(
@@ -55,6 +70,48 @@ def install_lockstep(dsn: str | None = None, method: Method = Method.AUTO) -> st
             return f"lockstep {installed} is installed already"  # by a rival, just now
         kind = "extension" if method is Method.EXTENSION else "plain SQL"
         return f"installed lockstep {_installed_version(connection)} ({kind})"
+
+
+def upgrade_lockstep(dsn: str | None = None) -> str:
+    """
+    Update Lockstep in a database to the version of this package, and say so in a sentence.
+
+    All of it or nothing happens. Workers and clients of the release before go on meanwhile.
+    """
+    with psycopg.connect(resolve_dsn(dsn), autocommit=True) as connection:
+        installed = _installed_version(connection)
+        if installed is None:
+            raise NotInstalled('the database has no lockstep: run "lockstep install"')
+        if numbers_of(installed) >= numbers_of(__version__):
+            return f"lockstep {installed} is installed already"
+        script = _update_script(connection, installed)
+        connection.execute(cast(Any, f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
+        try:
+            connection.execute(cast(Any, script))
+        except psycopg.Error:
+            connection.rollback()
+            if _installed_version(connection) != __version__:
+                raise
+            return f"lockstep {__version__} is installed already"  # by a rival, just now
+        return f"upgraded lockstep {installed} to {__version__}"
+
+
+def _update_script(connection: psycopg.Connection[Any], installed: str) -> str:
+    """Return what updates this database, which has Lockstep as an extension or as plain SQL."""
+    is_extension = connection.execute("SELECT FROM pg_extension WHERE extname = 'lockstep'")
+    if is_extension.fetchone() is None:
+        return _script(f"lockstep--{installed}--{__version__}.sql")
+    path = connection.execute(
+        "SELECT FROM pg_extension_update_paths('lockstep')"
+        " WHERE source = %s AND target = %s AND path IS NOT NULL",
+        [installed, __version__],
+    )
+    if path.fetchone() is None:
+        raise NotInstalled(
+            f"the server has no files to update lockstep {installed} to {__version__}: "
+            'place them there, with "make install"'
+        )
+    return f"ALTER EXTENSION lockstep UPDATE TO '{__version__}'"
 
 
 def _installed_version(connection: psycopg.Connection[Any]) -> str | None:

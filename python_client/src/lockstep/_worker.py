@@ -41,7 +41,7 @@ from ._saga import COMPENSATE, compensation_of
 from ._scheduler import BACKFILL, Scheduler, backfill
 from ._session import PATIENCE, Session
 from ._transaction import AsyncStepConnection, StepConnection
-from ._version import __version__
+from ._version import __version__, check_version
 from ._writer import Writer
 
 _REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s, %s)"
@@ -231,11 +231,7 @@ class Worker:
             raise NotInstalled(
                 'the database has no schema "lockstep": run "lockstep install" first'
             ) from error
-        if installed.split(".")[:2] != __version__.split(".")[:2]:
-            raise NotInstalled(
-                f"the database has lockstep {installed}, this worker is of {__version__}: "
-                "update the older of the two"
-            )
+        check_version(installed)
 
     async def _declare(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Commands of ``lockstep``: worker, install, dev, version."""
+"""Commands of ``lockstep``: worker, install, upgrade, dev, version."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rich.console import Console
 from .._app import App
 from .._embedded import EmbeddedServer
 from .._errors import LockstepError
-from .._install import Method, install_lockstep
+from .._install import Method, install_lockstep, upgrade_lockstep
 from .._version import __version__
 from .._worker import Worker
 
@@ -157,6 +157,13 @@ def install(
         typer.echo(install_lockstep(dsn, method))
 
 
+@cli.command()
+def upgrade(dsn: Dsn = None) -> None:
+    """Update Lockstep in a database to the version of this package, while workers run."""
+    with _readable_errors():
+        typer.echo(upgrade_lockstep(dsn))
+
+
 @cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def dev(
     context: typer.Context,
@@ -175,6 +182,7 @@ def dev(
         signal.signal(number, signal.default_int_handler)  # end as Ctrl-C does, server included
     with _readable_errors(), EmbeddedServer(data) as server:
         install_lockstep(server.dsn)
+        upgrade_lockstep(server.dsn)
         command = context.args[1:] if context.args[:1] == ["--"] else context.args
         if command:
             environment = {**os.environ, "LOCKSTEP_DATABASE_URL": server.dsn}
