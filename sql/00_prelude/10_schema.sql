@@ -22,7 +22,8 @@ BEGIN
     IF v_owner <> current_user THEN
         RAISE EXCEPTION 'schema "lockstep" belongs to %', v_owner
             USING ERRCODE = 'insufficient_privilege',
-                  HINT = 'Drop the schema, or install as its owner.';
+                  HINT = 'Drop the schema, or install as its owner; '
+                      'restore a dump in the name of its owner (pg_restore --role).';
     END IF;
 
     IF EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'lockstep'::regnamespace)
