@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
 
 def resolve_dsn(dsn: str | None = None) -> str:
     """
@@ -13,3 +15,15 @@ def resolve_dsn(dsn: str | None = None) -> str:
     string, which leaves it to libpq and its ``PG*`` variables.
     """
     return dsn or os.environ.get("LOCKSTEP_DATABASE_URL") or os.environ.get("DATABASE_URL") or ""
+
+
+def writable(dsn: str) -> str:
+    """
+    Return the connection string to use where reading is not enough.
+
+    libpq then connects to no standby, unless the string or PGTARGETSESSIONATTRS says
+    otherwise: it takes the next host, or says that the session is read-only.
+    """
+    if "PGTARGETSESSIONATTRS" in os.environ or "target_session_attrs" in conninfo_to_dict(dsn):
+        return dsn
+    return make_conninfo(dsn, target_session_attrs="read-write")

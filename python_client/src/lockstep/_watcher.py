@@ -4,8 +4,8 @@ Waits for workflows on behalf of a client: one connection, however many wait.
 What ends or publishes notifies the channel of this client, and one query then looks at all
 that it may concern. A notification may get lost with its connection, so everything is
 entered again after a reconnect, and looked at every few seconds in any case. Until an echo
-has proved that notifications arrive, which they do not through a transaction pooler, one
-query with growing pauses looks for everything.
+has proved that notifications arrive, which they do not through a transaction pooler or from a
+read replica, one query with growing pauses looks for everything.
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ class AsyncWatcher:
             entry.looks = 0
             entry.look_at = 0.0
         connection.add_notify_handler(self._hear)
-        await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+        with contextlib.suppress(psycopg.errors.ReadOnlySqlTransaction):  # a standby has none
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
         probe: asyncio.Task[None] | None = None
         try:
             idle_since: float | None = None

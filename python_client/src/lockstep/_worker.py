@@ -30,7 +30,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from ._app import App
 from ._claimer import Claimer
 from ._codec import encode
-from ._dsn import resolve_dsn
+from ._dsn import resolve_dsn, writable
 from ._errors import InvalidArgument, NotInstalled, translate
 from ._functions import WorkflowFunction
 from ._listener import Listener
@@ -106,7 +106,7 @@ class Worker:
         self.time_skipped = timedelta(0)  # by lockstep.testing
         self.starts_ticks = True  # but not for lockstep.testing
         self._queues = list(queues)
-        self._dsn = resolve_dsn(dsn)
+        self._dsn = writable(resolve_dsn(dsn))
         self._lease = lease
         self._grace = grace.total_seconds()
         self._app_version = app_version

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from harness import Database
 from lockstep._install import plain_sql as plain_sql_script
-from restore.lived_in import OWNER, create_roles, live_in
+from restore.lived_in import OWNER, create_roles, live_in, move_in
 from servers import Cluster, give_to_server
 
 _numbers = itertools.count()
@@ -81,3 +81,21 @@ def shelf() -> Iterator[Path]:
     give_to_server(folder)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def primary(cluster: Cluster, lived_in: Database) -> Iterator[Cluster]:
+    """A server with a copy of the lived-in database, which archives and publishes its WAL."""
+    server = Cluster(
+        cluster.bindir,
+        ["wal_level=logical", "archive_mode=on", "archive_command=cp %p ../archive/%f"],
+    )
+    try:
+        (server.folder / "archive").mkdir()
+        give_to_server(server.folder / "archive")
+        server.start()
+        create_roles(server)
+        move_in(lived_in, server)
+        yield server
+    finally:
+        server.stop()

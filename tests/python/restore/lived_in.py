@@ -145,6 +145,17 @@ def live_in(database: Database, folder: Path) -> None:
         worker.process.wait()
 
 
+def move_in(lived_in: Database, server: Cluster) -> Database:
+    """Copy the database to another server, which has the roles."""
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE lived_in TEMPLATE template0 OWNER {OWNER}")
+    copy = Database(f"{server.dsn('lived_in')} user={OWNER}")
+    dump = server.folder / "lived_in.sql"
+    server.run("pg_dump", "--file", dump, lived_in.dsn)
+    server.run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", dump, copy.dsn)
+    return copy
+
+
 def _where_they_stand(database: Database) -> dict[str, str]:
     return dict(
         database.rows(
