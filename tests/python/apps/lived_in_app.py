@@ -32,8 +32,8 @@ def book(conn: psycopg.Connection[Any], key: str) -> str:
 
 
 @app.step
-def hold() -> None:
-    while not (GATES / "hold.open").exists():
+def hold(gate: str = "hold") -> None:
+    while not (GATES / f"{gate}.open").exists():
         time.sleep(0.02)
 
 
@@ -65,6 +65,16 @@ def held(key: str) -> str:
     book(f"{key} before")
     hold()
     return book(f"{key} after")
+
+
+@app.workflow
+def relay(key: str) -> None:
+    """Write three times, and wait between them."""
+    book(f"{key} 1")
+    hold("first")
+    book(f"{key} 2")
+    hold("second")
+    book(f"{key} 3")
 
 
 @app.workflow

@@ -17,8 +17,6 @@ from restore.lived_in import OWNER, assert_same, finish, rows_of, worker_of
 from servers import Cluster
 from waiting import eventually
 
-pytestmark = pytest.mark.xdist_group("restore")  # what they share takes seconds to make
-
 NewDatabase = Callable[..., Database]
 
 FORMS = {

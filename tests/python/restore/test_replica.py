@@ -19,8 +19,6 @@ from restore.lived_in import APP, OUTPUTS, OWNER, STATUSES, end_leases
 from servers import Cluster
 from waiting import eventually
 
-pytestmark = pytest.mark.xdist_group("restore")
-
 READS = {
     "check_watches": """('[{"workflow_id": "success"}, {"workflow_id": "held"}]')""",
     "due_schedules": "()",
