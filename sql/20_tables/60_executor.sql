@@ -14,6 +14,7 @@ CREATE TABLE lockstep.executor (
     is_idle boolean NOT NULL DEFAULT false,
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at timestamptz NOT NULL,
+    timeline int,
 
     CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
 
@@ -49,3 +50,5 @@ COMMENT ON COLUMN lockstep.executor.registered_at IS
     'When the worker registered.';
 COMMENT ON COLUMN lockstep.executor.expires_at IS
     'End of the lease unless a heartbeat extends it; -infinity once declared dead.';
+COMMENT ON COLUMN lockstep.executor.timeline IS
+    'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';

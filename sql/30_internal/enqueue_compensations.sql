@@ -2,7 +2,9 @@
 --
 -- A step named "compensate" holds an undo step that the workflow registered:
 -- {"step", "positionalArgs", "namedArgs"}. They become the argument of one workflow
--- "lockstep.compensate", which every worker knows, the last one first.
+-- "lockstep.compensate", which every worker knows, the last one first. It is never older
+-- than the start of the run that it undoes, by which _rerun_problem() knows it, also if
+-- the clock was set back.
 CREATE OR REPLACE FUNCTION lockstep._enqueue_compensations(p_workflow_ids text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -16,12 +18,13 @@ BEGIN
     WITH enqueued AS (
         INSERT INTO lockstep.workflow_status (
             workflow_name, queue_name, inputs, priority, queue_partition_key, app_version,
-            parent_workflow_id, enqueued_by, headers
+            created_at, parent_workflow_id, enqueued_by, headers
         )
         SELECT
             'lockstep.compensate', w.queue_name,
             jsonb_build_object('positionalArgs', jsonb_build_array(u.undo_steps), 'namedArgs', '{}'::jsonb),
-            w.priority, w.queue_partition_key, w.app_version, w.workflow_id, w.enqueued_by, w.headers
+            w.priority, w.queue_partition_key, w.app_version,
+            greatest(clock_timestamp(), w.started_at), w.workflow_id, w.enqueued_by, w.headers
         FROM lockstep.workflow_status AS w
         CROSS JOIN LATERAL (
             SELECT jsonb_agg(o.output ORDER BY o.completed_at DESC, o.step_id DESC) AS undo_steps

@@ -2,7 +2,8 @@
 --
 -- Locks the executor row FOR KEY SHARE: a heartbeat does not wait for it, but
 -- recover_workflows(), which needs the row FOR UPDATE, cannot declare the
--- executor dead while a write of it is under way. First lock of every
+-- executor dead while a write of it is under way. A failover declares it dead too
+-- (_is_alive()). First lock of every
 -- function that writes for an executor. The other lock tells _await_writes() that
 -- a write is under way.
 CREATE OR REPLACE FUNCTION lockstep._hold_executor(p_executor_id text)
@@ -16,13 +17,21 @@ BEGIN
     PERFORM
     FROM lockstep.executor AS e
     WHERE e.executor_id = p_executor_id
-        AND e.expires_at > '-infinity'
+        AND lockstep._is_alive(e)
     FOR KEY SHARE;
 
     IF NOT FOUND THEN
         RAISE EXCEPTION 'executor "%" has lost its lease', p_executor_id
             USING ERRCODE = 'WF001',
-                  DETAIL = 'Its workflows belong to other executors now.',
+                  DETAIL = CASE
+                      WHEN EXISTS (
+                          SELECT
+                          FROM lockstep.executor AS e
+                          WHERE e.executor_id = p_executor_id
+                              AND e.expires_at > '-infinity'
+                      ) THEN 'The server was promoted or restored since it registered.'
+                      ELSE 'Its workflows belong to other executors now.'
+                  END,
                   HINT = 'Drop what is running and call register_executor() again.';
     END IF;
 END

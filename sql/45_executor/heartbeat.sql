@@ -7,7 +7,7 @@
 --
 -- Updates no key column: writers, which hold the row FOR KEY SHARE, do not
 -- wait for it. An ended lease that nobody took over yet is revived; one that
--- was declared dead raises WF001.
+-- was declared dead, or has outlived a failover, raises WF001.
 CREATE OR REPLACE FUNCTION lockstep.heartbeat(
     executor_id text,
     is_idle boolean DEFAULT false,
@@ -29,7 +29,7 @@ BEGIN
         expires_at = clock_timestamp() + e.lease_duration,
         is_idle = heartbeat.is_idle
     WHERE e.executor_id = heartbeat.executor_id
-        AND e.expires_at > '-infinity'
+        AND lockstep._is_alive(e)
     RETURNING e.queues, e.workflow_names
     INTO r_executor;
 

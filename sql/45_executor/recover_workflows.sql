@@ -4,7 +4,12 @@
 -- lease ends, NULL when there is none. A workflow whose executor died under it
 -- max_attempts times goes to the dead letter; from the fourth death on it also
 -- waits before it runs again, 1 s, 2 s, 4 s and so on up to a minute, so that
--- a workflow which kills its worker cannot spin.
+-- a workflow which kills its worker cannot spin. An executor from before a failover is
+-- dead at once (_is_alive()).
+--
+-- A lease that ends later than its length from now was given before the clock was set
+-- back. It is cut to that length, or a dead executor's would last until the clock is there
+-- again.
 --
 -- First the lease is ended for good: -infinity, under FOR UPDATE, which no
 -- write of the executor survives (_hold_executor). Its workflows follow; one
@@ -30,10 +35,23 @@ DECLARE
     v_given_up text[];
     v_blocked text[];
 BEGIN
+    -- more than a second, because heartbeats come after v_now
+    UPDATE lockstep.executor AS e
+    SET expires_at = v_now + e.lease_duration
+    WHERE e.executor_id = ANY (
+        ARRAY(
+            SELECT l.executor_id
+            FROM lockstep.executor AS l
+            WHERE l.expires_at > v_now + l.lease_duration + interval '1 s'
+            FOR NO KEY UPDATE SKIP LOCKED
+        )
+    );
+
     v_dead := ARRAY(
         SELECT e.executor_id
         FROM lockstep.executor AS e
         WHERE e.expires_at <= v_now
+            OR NOT lockstep._is_alive(e)
         FOR UPDATE SKIP LOCKED
     );
 

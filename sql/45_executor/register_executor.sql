@@ -19,6 +19,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_executor_id constant text := lockstep._generate_id();
+    v_timeline int;
 BEGIN
     IF coalesce(cardinality(register_executor.queues), 0) = 0 THEN
         RAISE EXCEPTION 'queues must name at least one queue'
@@ -37,9 +38,18 @@ BEGIN
                   HINT = 'Pass the version that started workflows shall stay with.';
     END IF;
 
+    -- a server whose storage is not Postgres' own, such as Aurora, does not tell, or only with
+    -- wal_level = logical; its failover loses no commit
+    BEGIN
+        v_timeline := lockstep._timeline();
+    EXCEPTION
+        WHEN feature_not_supported OR object_not_in_prerequisite_state THEN
+            v_timeline := NULL;
+    END;
+
     INSERT INTO lockstep.executor (
         executor_id, queues, workflow_names, app_version, pins_version, host, pid, client_version,
-        lease_duration, expires_at
+        lease_duration, expires_at, timeline
     )
     VALUES (
         v_executor_id,
@@ -48,7 +58,8 @@ BEGIN
         coalesce(register_executor.pins_version, false),
         register_executor.host, register_executor.pid, register_executor.client_version,
         register_executor.lease_duration,
-        clock_timestamp() + register_executor.lease_duration
+        clock_timestamp() + register_executor.lease_duration,
+        v_timeline
     );
 
     RETURN v_executor_id;

@@ -50,7 +50,7 @@ BEGIN
     WHERE w.workflow_id = record_step.workflow_id
         AND (w.status, w.executor_id, w.attempts)
         IS NOT DISTINCT FROM ('PENDING', record_step.executor_id, record_step.attempt)
-        AND e.expires_at > '-infinity'
+        AND lockstep._is_alive(e)
     FOR KEY SHARE OF w
     ON CONFLICT (workflow_id, step_id) DO UPDATE
     SET
@@ -70,7 +70,7 @@ BEGIN
             SELECT
             FROM lockstep.executor AS e
             WHERE e.executor_id = record_step.executor_id
-                AND e.expires_at > '-infinity'
+                AND lockstep._is_alive(e)
         )
     THEN
         RAISE EXCEPTION 'step % of workflow "%" is recorded already', record_step.step_id, record_step.workflow_id

@@ -34,6 +34,10 @@ BEGIN
         secs => extract(EPOCH FROM p_queue.partition_rate_period)::double precision
     );
 
+    IF num_nonnulls(p_queue.rate_limit, p_queue.partition_rate_limit) > 0 THEN
+        PERFORM lockstep._pull_back_starts(p_queue.queue_name, p_now);
+    END IF;
+
     IF p_queue.concurrency IS NOT NULL OR p_queue.worker_concurrency IS NOT NULL THEN
         SELECT count(*) AS of_all, count(*) FILTER (WHERE w.executor_id = p_executor.executor_id) AS of_this
         INTO r_running

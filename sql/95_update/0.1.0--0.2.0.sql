@@ -1,2 +1,6 @@
 -- By hand: what changed in the tables of 0.1.0, and what went. New tables, and all
 -- functions and views, are added by make.
+
+ALTER TABLE lockstep.executor ADD COLUMN timeline int;
+COMMENT ON COLUMN lockstep.executor.timeline IS
+    'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';

@@ -11,9 +11,25 @@ import lockstep
 import psycopg
 import pytest
 from harness import Database, Gates, WorkerProcess, stopped_at_end
-from servers import Cluster, pgbouncer
+from servers import Cluster, PgBouncer, pgbouncer
 
 _numbers = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pgbouncer",
+        action="store_true",
+        help="put a PgBouncer in transaction mode between all tests and their server",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a session of its own; the summary counts it as deselected."""
+    if config.getoption("--pgbouncer"):
+        direct = [item for item in items if item.get_closest_marker("direct")]
+        items[:] = [item for item in items if item not in direct]
+        config.hook.pytest_deselected(items=direct)
 
 
 def _new_cluster() -> Cluster:
@@ -44,12 +60,29 @@ def own_cluster() -> Iterator[Cluster]:
     cluster.stop()
 
 
+@pytest.fixture(scope="session")
+def bouncer(cluster: Cluster) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode in front of the server of all tests."""
+    with pgbouncer(cluster) as bouncer:
+        yield bouncer
+
+
+@pytest.fixture(scope="session")
+def entrance(request: pytest.FixtureRequest, cluster: Cluster) -> Cluster | PgBouncer:
+    """What tests connect to: the server, with --pgbouncer the PgBouncer in front of it."""
+    if request.config.getoption("--pgbouncer"):
+        bouncer = request.getfixturevalue("bouncer")
+        assert isinstance(bouncer, PgBouncer)
+        return bouncer
+    return cluster
+
+
 @pytest.fixture
-def database(cluster: Cluster) -> Iterator[Database]:
+def database(cluster: Cluster, entrance: Cluster | PgBouncer) -> Iterator[Database]:
     name = f"test_{next(_numbers)}"
     with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        yield Database(cluster.dsn(name))
+        yield Database(entrance.dsn(name))
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -112,8 +145,6 @@ async def client(database: Database) -> AsyncIterator[lockstep.AsyncClient]:
 
 
 @pytest.fixture
-def pooled_dsn(cluster: Cluster, database: Database) -> Iterator[str]:
-    """A PgBouncer in transaction mode in front of the database."""
-    name = str(psycopg.conninfo.conninfo_to_dict(database.dsn)["dbname"])
-    with pgbouncer(cluster, name) as dsn:
-        yield dsn
+def pooled_dsn(bouncer: PgBouncer, database: Database) -> str:
+    """The database of the test by way of a PgBouncer in transaction mode."""
+    return bouncer.dsn(str(psycopg.conninfo.conninfo_to_dict(database.dsn)["dbname"]))

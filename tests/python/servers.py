@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,37 @@ def give_to_server(path: Path) -> None:
         os.chown(path, user["user"], user["group"])
 
 
+class Clock:
+    """A clock of its own for processes of the tests, which can be set while they run (Linux)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / f"clock-{time.monotonic_ns()}"
+        libraries = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+        # the monotonic clock stays: nobody sets that of a machine either
+        self.environment = {
+            **os.environ,
+            "LD_PRELOAD": str(next(libraries)),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        self.set_ahead(0)
+
+    def set_ahead(self, seconds: int) -> None:
+        """Set it so many seconds ahead of the machine's clock, or behind it."""
+        written = self._file.with_suffix(".new")
+        written.write_text(f"{seconds:+d}s\n")
+        written.chmod(0o644)
+        written.rename(self._file)
+
+
 class Cluster:
     """
     A Postgres server of its own, a child of this process.
 
     It is reached by a socket in its folder, with ``tcp`` on a free port of loopback too.
-    Without ``initialize`` the caller fills ``data``, from a base backup for example.
+    Without ``initialize`` the caller fills ``data``, from a base backup for example. With a
+    ``clock`` it lives by that one.
     """
 
     def __init__(
@@ -64,6 +90,7 @@ class Cluster:
         *,
         tcp: bool = False,
         initialize: bool = True,
+        clock: Clock | None = None,
     ) -> None:
         if bindir is None:
             pg_config = os.environ.get("PG_CONFIG", "pg_config")
@@ -77,6 +104,7 @@ class Cluster:
         self.port = free_port() if tcp else 5432
         self._addresses = "127.0.0.1" if tcp else ""
         give_to_server(self.folder)
+        self._clock = clock
         self._process: subprocess.Popen[bytes] | None = None
         if initialize:
             self.initialize()
@@ -126,6 +154,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                env=os.environ if self._clock is None else self._clock.environment,
                 preexec_fn=die_with_parent,
                 **server_user(),
             )
@@ -146,6 +175,17 @@ class Cluster:
             return False
 
         eventually(answers, "the start of the server", 60)
+
+    def standby(self) -> Cluster:
+        """Make a hot standby that streams from this server, which runs; it is not started yet."""
+        other = Cluster(self.bindir, self.settings, tcp=True, initialize=False)
+        source = f"host={self.folder} port={self.port} user=postgres application_name=standby"
+        other.run("pg_basebackup", "-d", source, "-D", other.data, "-R", "-c", "fast", "-N")
+        return other
+
+    def promote(self) -> None:
+        """Make a standby the primary, and wait until it takes writes."""
+        self.run("psql", "-XAtqc", "SELECT pg_promote()", self.dsn())
 
     def kill(self) -> None:
         """Kill the server as a crash of its process would: no shutdown, no checkpoint."""
@@ -174,41 +214,73 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def pgbouncer(cluster: Cluster, database: str) -> Iterator[str]:
-    """Run a PgBouncer in transaction mode in front of a database; yield its DSN."""
-    folder = Path(tempfile.mkdtemp(prefix="lockstep-bouncer-"))
-    folder.chmod(0o755)
-    port = free_port()
-    config = folder / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\n{database} = host={cluster.folder} port={cluster.port} user=postgres\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        f"auth_type = any\npool_mode = transaction\ndefault_pool_size = 4\n"
-        f"logfile = {folder}/log\n"
-    )
-    for path in (folder, config):
-        give_to_server(path)
-    process = subprocess.Popen(
-        [shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", "-q", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=die_with_parent,
-        **server_user(),
-    )
-    dsn = f"host=127.0.0.1 port={port} user=postgres dbname={database}"
+class PgBouncer:
+    """A PgBouncer in transaction mode in front of all databases of a server."""
 
-    def answers() -> bool:
-        try:
-            psycopg.connect(dsn, prepare_threshold=None).close()
-        except psycopg.OperationalError:
+    def __init__(self, cluster: Cluster, settings: Sequence[str] = ()) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="lockstep-bouncer-"))
+        self.folder.chmod(0o755)
+        self.port = free_port()
+        self._config = self.folder / "pgbouncer.ini"
+        self._config.write_text(
+            f"[databases]\n* = host={cluster.folder} port={cluster.port} user=postgres\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            "auth_type = any\nadmin_users = postgres\npool_mode = transaction\n"
+            "default_pool_size = 4\nmax_client_conn = 500\n"
+            f"logfile = {self.folder}/log\n" + "".join(f"{setting}\n" for setting in settings)
+        )
+        for path in (self.folder, self._config):
+            give_to_server(path)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def dsn(self, database: str = "postgres") -> str:
+        return f"host=127.0.0.1 port={self.port} user=postgres dbname={database}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers, whether or not the server behind it does."""
+        self._process = subprocess.Popen(
+            [shutil.which("pgbouncer") or "/usr/sbin/pgbouncer", "-q", str(self._config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+            **server_user(),
+        )
+
+        def answers() -> bool:
+            with contextlib.suppress(psycopg.OperationalError):
+                self.administer("SHOW VERSION")
+                return True
             return False
-        return True
 
-    try:
         eventually(answers, "the start of PgBouncer")
-        yield dsn
+
+    def administer(self, command: str) -> None:
+        """Run a command of its console, such as PAUSE."""
+        with psycopg.ClientCursor(
+            psycopg.connect(self.dsn("pgbouncer"), autocommit=True, prepare_threshold=None)
+        ) as cursor:
+            cursor.execute(command)
+            cursor.connection.close()
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it, by SIGKILL as a crash would; it can be started again."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
+    def remove(self) -> None:
+        """End it and remove its folder."""
+        self.stop()
+        shutil.rmtree(self.folder)
+
+
+@contextlib.contextmanager
+def pgbouncer(cluster: Cluster, *settings: str) -> Iterator[PgBouncer]:
+    """Run a PgBouncer in transaction mode in front of a server."""
+    bouncer = PgBouncer(cluster, settings)
+    try:
+        bouncer.start()
+        yield bouncer
     finally:
-        process.terminate()
-        process.wait()
-        shutil.rmtree(folder)
+        bouncer.remove()
