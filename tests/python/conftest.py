@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import lockstep
@@ -102,9 +103,12 @@ def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., W
     workers: list[WorkerProcess] = []
 
     def start(
-        app: str = "crash_app:app", *options: str, database: Database = database
+        app: str = "crash_app:app",
+        *options: str,
+        database: Database = database,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> WorkerProcess:
-        worker = WorkerProcess(database, app, tmp_path, *options)
+        worker = WorkerProcess(database, app, tmp_path, *options, environment=environment)
         workers.append(worker)
         return worker.wait_until_ready()
 

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,12 +52,13 @@ def give_to_server(path: Path) -> None:
 class Clock:
     """A clock of its own for processes of the tests, which can be set while they run (Linux)."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / f"clock-{time.monotonic_ns()}"
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="lockstep-clock-"))
+        self._folder.chmod(0o755)
+        self._file = self._folder / "clock"
         libraries = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
         # the monotonic clock stays: nobody sets that of a machine either
         self.environment = {
-            **os.environ,
             "LD_PRELOAD": str(next(libraries)),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
@@ -72,6 +72,10 @@ class Clock:
         written.write_text(f"{seconds:+d}s\n")
         written.chmod(0o644)
         written.rename(self._file)
+
+    def remove(self) -> None:
+        """Remove it, when the processes that live by it are gone."""
+        shutil.rmtree(self._folder)
 
 
 class Cluster:
@@ -154,7 +158,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=os.environ if self._clock is None else self._clock.environment,
+                env={**os.environ, **({} if self._clock is None else self._clock.environment)},
                 preexec_fn=die_with_parent,
                 **server_user(),
             )

@@ -4,7 +4,15 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from servers import Cluster
+from servers import Clock, Cluster
+
+
+@pytest.fixture(scope="module")
+def clock() -> Iterator[Clock]:
+    """A clock for some of the processes of a test; the others go by the machine's."""
+    clock = Clock()
+    yield clock
+    clock.remove()
 
 
 @pytest.fixture
