@@ -27,7 +27,8 @@ BEGIN
     IF v_owner <> current_user THEN
         RAISE EXCEPTION 'schema "lockstep" belongs to %', v_owner
             USING ERRCODE = 'insufficient_privilege',
-                  HINT = 'Drop the schema, or install as its owner.';
+                  HINT = 'Drop the schema, or install as its owner; '
+                      'restore a dump in the name of its owner (pg_restore --role).';
     END IF;
 
     IF EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'lockstep'::regnamespace)
@@ -66,6 +67,23 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION lockstep._generate_id(timestamptz) IS
     'Generates a time-ordered id, a UUID version 7 as text.';
+
+-- sql/00_prelude/30_timeline.sql
+
+-- Returns the timeline that the server writes: a promotion or a restore to a moment begins a
+-- new one.
+--
+-- The control file has it too, but only after the first checkpoint of the new timeline.
+-- The planner inlines it.
+CREATE FUNCTION lockstep._timeline()
+RETURNS int
+LANGUAGE sql
+VOLATILE
+BEGIN ATOMIC
+    SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int; -- noqa: LT01
+END;
+COMMENT ON FUNCTION lockstep._timeline() IS
+    'Returns the timeline that the server writes.';
 
 -- sql/20_tables/10_workflow_status.sql
 
@@ -580,6 +598,8 @@ CREATE TABLE lockstep.executor (
     is_idle boolean NOT NULL DEFAULT false,
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at timestamptz NOT NULL,
+    timeline int,
+    table_id oid,
 
     CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
 
@@ -615,6 +635,10 @@ COMMENT ON COLUMN lockstep.executor.registered_at IS
     'When the worker registered.';
 COMMENT ON COLUMN lockstep.executor.expires_at IS
     'End of the lease unless a heartbeat extends it; -infinity once declared dead.';
+COMMENT ON COLUMN lockstep.executor.timeline IS
+    'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';
+COMMENT ON COLUMN lockstep.executor.table_id IS
+    'This table at the registration: after a restore from a dump, which makes another one, the executor is dead.';
 
 -- sql/20_tables/70_schedule.sql
 
@@ -876,6 +900,24 @@ COMMENT ON COLUMN lockstep.state_move.transaction_id IS 'Transaction that update
 COMMENT ON COLUMN lockstep.state_move.table_name IS 'Partitioned table of the row, with its schema.';
 COMMENT ON COLUMN lockstep.state_move.previous_key IS 'Primary key before the update.';
 COMMENT ON COLUMN lockstep.state_move.key IS 'Primary key after it.';
+
+-- sql/20_tables/90_pending_grant.sql
+
+-- GRANTs that an update leaves for the end of its transaction; empty at all other times.
+-- What the script of an extension grants itself belongs to the extension: pg_dump leaves it
+-- out, and before Postgres 17 a role that is dropped leaves a trace in pg_init_privs.
+CREATE TABLE lockstep.pending_grant (
+    grant_statement text NOT NULL,
+
+    CONSTRAINT pending_grant_pkey PRIMARY KEY (grant_statement),
+
+    CONSTRAINT pending_grant_is_a_grant_check CHECK (grant_statement LIKE 'GRANT %')
+);
+
+COMMENT ON TABLE lockstep.pending_grant IS
+    'Grants that an update has left for the end of its transaction.';
+COMMENT ON COLUMN lockstep.pending_grant.grant_statement IS
+    'The GRANT, whole.';
 
 -- sql/30_internal/announce.sql
 
@@ -1627,7 +1669,9 @@ COMMENT ON FUNCTION lockstep._duration_text(interval) IS
 --
 -- A step named "compensate" holds an undo step that the workflow registered:
 -- {"step", "positionalArgs", "namedArgs"}. They become the argument of one workflow
--- "lockstep.compensate", which every worker knows, the last one first.
+-- "lockstep.compensate", which every worker knows, the last one first. It is never older
+-- than the start of the run that it undoes, by which _rerun_problem() knows it, also if
+-- the clock was set back.
 CREATE FUNCTION lockstep._enqueue_compensations(p_workflow_ids text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -1641,12 +1685,13 @@ BEGIN
     WITH enqueued AS (
         INSERT INTO lockstep.workflow_status (
             workflow_name, queue_name, inputs, priority, queue_partition_key, app_version,
-            parent_workflow_id, enqueued_by, headers
+            created_at, parent_workflow_id, enqueued_by, headers
         )
         SELECT
             'lockstep.compensate', w.queue_name,
             jsonb_build_object('positionalArgs', jsonb_build_array(u.undo_steps), 'namedArgs', '{}'::jsonb),
-            w.priority, w.queue_partition_key, w.app_version, w.workflow_id, w.enqueued_by, w.headers
+            w.priority, w.queue_partition_key, w.app_version,
+            greatest(clock_timestamp(), w.started_at), w.workflow_id, w.enqueued_by, w.headers
         FROM lockstep.workflow_status AS w
         CROSS JOIN LATERAL (
             SELECT jsonb_agg(o.output ORDER BY o.completed_at DESC, o.step_id DESC) AS undo_steps
@@ -2426,7 +2471,8 @@ COMMENT ON FUNCTION lockstep._forget_failures(text[]) IS
 --
 -- Locks the executor row FOR KEY SHARE: a heartbeat does not wait for it, but
 -- recover_workflows(), which needs the row FOR UPDATE, cannot declare the
--- executor dead while a write of it is under way. First lock of every
+-- executor dead while a write of it is under way. A failover declares it dead too
+-- (_is_alive()). First lock of every
 -- function that writes for an executor. The other lock tells _await_writes() that
 -- a write is under way.
 CREATE FUNCTION lockstep._hold_executor(p_executor_id text)
@@ -2440,19 +2486,54 @@ BEGIN
     PERFORM
     FROM lockstep.executor AS e
     WHERE e.executor_id = p_executor_id
-        AND e.expires_at > '-infinity'
+        AND lockstep._is_alive(e)
     FOR KEY SHARE;
 
     IF NOT FOUND THEN
         RAISE EXCEPTION 'executor "%" has lost its lease', p_executor_id
             USING ERRCODE = 'WF001',
-                  DETAIL = 'Its workflows belong to other executors now.',
+                  DETAIL = CASE
+                      WHEN EXISTS (
+                          SELECT
+                          FROM lockstep.executor AS e
+                          WHERE e.executor_id = p_executor_id
+                              AND e.expires_at > '-infinity'
+                      ) THEN 'The server was promoted or restored since it registered.'
+                      ELSE 'Its workflows belong to other executors now.'
+                  END,
                   HINT = 'Drop what is running and call register_executor() again.';
     END IF;
 END
 $$;
 COMMENT ON FUNCTION lockstep._hold_executor(text) IS
     'Holds an executor''s lease until the transaction ends, or raises WF001.';
+
+-- sql/30_internal/is_alive.sql
+
+-- Tells whether an executor may write: nobody declared it dead, and the database is the one
+-- where it registered, or has all that was committed there.
+--
+-- A promoted standby, a server restored to a moment, or a database restored from a dump may
+-- lack the last commits that the executor knows of. What it runs has gone on from them: a later
+-- step would be recorded, and its writes committed, without the earlier one. The first two are on
+-- a timeline of their own, in the last the table is another one. The planner inlines it.
+CREATE FUNCTION lockstep._is_alive(p_executor lockstep.executor)
+RETURNS boolean
+LANGUAGE sql
+VOLATILE
+BEGIN ATOMIC
+    SELECT p_executor.expires_at > '-infinity' -- noqa: LT01
+        AND CASE
+            WHEN p_executor.timeline IS NULL THEN true
+            ELSE p_executor.timeline = lockstep._timeline()
+        END
+        AND CASE
+            WHEN p_executor.table_id IS NULL THEN true
+            ELSE p_executor.table_id = 'lockstep.executor'::regclass
+        END;
+END;
+COMMENT ON FUNCTION lockstep._is_alive(lockstep.executor) IS
+    'Tells whether an executor may write: not declared dead, and no failover or restore since it registered.';
 
 -- sql/30_internal/is_announced.sql
 
@@ -5373,7 +5454,7 @@ COMMENT ON FUNCTION lockstep.set_priority(text, int) IS
 --
 -- Updates no key column: writers, which hold the row FOR KEY SHARE, do not
 -- wait for it. An ended lease that nobody took over yet is revived; one that
--- was declared dead raises WF001.
+-- was declared dead, or has outlived a failover, raises WF001.
 CREATE FUNCTION lockstep.heartbeat(
     executor_id text,
     is_idle boolean DEFAULT false,
@@ -5395,7 +5476,7 @@ BEGIN
         expires_at = clock_timestamp() + e.lease_duration,
         is_idle = heartbeat.is_idle
     WHERE e.executor_id = heartbeat.executor_id
-        AND e.expires_at > '-infinity'
+        AND lockstep._is_alive(e)
     RETURNING e.queues, e.workflow_names
     INTO r_executor;
 
@@ -5439,7 +5520,12 @@ COMMENT ON FUNCTION lockstep.heartbeat(text, boolean, boolean) IS
 -- lease ends, NULL when there is none. A workflow whose executor died under it
 -- max_attempts times goes to the dead letter; from the fourth death on it also
 -- waits before it runs again, 1 s, 2 s, 4 s and so on up to a minute, so that
--- a workflow which kills its worker cannot spin.
+-- a workflow which kills its worker cannot spin. An executor from before a failover is
+-- dead at once (_is_alive()).
+--
+-- A lease that ends later than its length from now was given before the clock was set
+-- back. It is cut to that length, or a dead executor's would last until the clock is there
+-- again.
 --
 -- First the lease is ended for good: -infinity, under FOR UPDATE, which no
 -- write of the executor survives (_hold_executor). Its workflows follow; one
@@ -5465,10 +5551,23 @@ DECLARE
     v_given_up text[];
     v_blocked text[];
 BEGIN
+    -- more than a second, because heartbeats come after v_now
+    UPDATE lockstep.executor AS e
+    SET expires_at = v_now + e.lease_duration
+    WHERE e.executor_id = ANY (
+        ARRAY(
+            SELECT l.executor_id
+            FROM lockstep.executor AS l
+            WHERE l.expires_at > v_now + l.lease_duration + interval '1 s'
+            FOR NO KEY UPDATE SKIP LOCKED
+        )
+    );
+
     v_dead := ARRAY(
         SELECT e.executor_id
         FROM lockstep.executor AS e
         WHERE e.expires_at <= v_now
+            OR NOT lockstep._is_alive(e)
         FOR UPDATE SKIP LOCKED
     );
 
@@ -5579,6 +5678,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v_executor_id constant text := lockstep._generate_id();
+    v_timeline int;
 BEGIN
     IF coalesce(cardinality(register_executor.queues), 0) = 0 THEN
         RAISE EXCEPTION 'queues must name at least one queue'
@@ -5597,9 +5697,18 @@ BEGIN
                   HINT = 'Pass the version that started workflows shall stay with.';
     END IF;
 
+    -- a server whose storage is not Postgres' own, such as Aurora, does not tell, or only with
+    -- wal_level = logical; its failover loses no commit
+    BEGIN
+        v_timeline := lockstep._timeline();
+    EXCEPTION
+        WHEN feature_not_supported OR object_not_in_prerequisite_state THEN
+            v_timeline := NULL;
+    END;
+
     INSERT INTO lockstep.executor (
         executor_id, queues, workflow_names, app_version, pins_version, host, pid, client_version,
-        lease_duration, expires_at
+        lease_duration, expires_at, timeline, table_id
     )
     VALUES (
         v_executor_id,
@@ -5608,7 +5717,9 @@ BEGIN
         coalesce(register_executor.pins_version, false),
         register_executor.host, register_executor.pid, register_executor.client_version,
         register_executor.lease_duration,
-        clock_timestamp() + register_executor.lease_duration
+        clock_timestamp() + register_executor.lease_duration,
+        v_timeline,
+        'lockstep.executor'::regclass
     );
 
     RETURN v_executor_id;
@@ -5931,7 +6042,7 @@ BEGIN
     WHERE w.workflow_id = record_step.workflow_id
         AND (w.status, w.executor_id, w.attempts)
         IS NOT DISTINCT FROM ('PENDING', record_step.executor_id, record_step.attempt)
-        AND e.expires_at > '-infinity'
+        AND lockstep._is_alive(e)
     FOR KEY SHARE OF w
     ON CONFLICT (workflow_id, step_id) DO UPDATE
     SET
@@ -5951,7 +6062,7 @@ BEGIN
             SELECT
             FROM lockstep.executor AS e
             WHERE e.executor_id = record_step.executor_id
-                AND e.expires_at > '-infinity'
+                AND lockstep._is_alive(e)
         )
     THEN
         RAISE EXCEPTION 'step % of workflow "%" is recorded already', record_step.step_id, record_step.workflow_id
@@ -7645,6 +7756,49 @@ $$;
 COMMENT ON FUNCTION lockstep.pause_queue(text) IS
     'Stops workers from claiming out of a queue; what runs goes on.';
 
+-- sql/70_queue/pull_back_starts.sql
+
+-- Moves what a queue started in the future to now: the clock was set back since.
+--
+-- Else a rate limit would count these starts, and start nothing more, until the clock has
+-- come to them. They become one row: as if all had started now, so that they are counted
+-- for one period more at the most. The caller holds the queue row.
+CREATE FUNCTION lockstep._pull_back_starts(p_queue_name text, p_now timestamptz)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- _log_starts() itself puts starts some microseconds after each other
+    IF NOT EXISTS (
+        SELECT
+        FROM lockstep.queue_start AS s
+        WHERE s.queue_name = p_queue_name
+            AND s.is_partition = ANY ('{t,f}')
+            AND s.started_at > p_now + interval '1 s'
+    ) THEN
+        RETURN;
+    END IF;
+
+    WITH removed AS (
+        DELETE FROM lockstep.queue_start AS s
+        WHERE s.queue_name = p_queue_name
+            AND s.started_at > p_now
+        RETURNING s.is_partition, s.partition_key, s.count_before, s.count_after
+    )
+
+    INSERT INTO lockstep.queue_start (
+        queue_name, is_partition, partition_key, started_at, count_before, count_after
+    )
+    SELECT
+        p_queue_name, r.is_partition, r.partition_key, p_now, min(r.count_before), max(r.count_after)
+    FROM removed AS r
+    GROUP BY r.is_partition, r.partition_key;
+END
+$$;
+COMMENT ON FUNCTION lockstep._pull_back_starts(text, timestamptz) IS
+    'Moves what a queue started in the future to now: the clock was set back since.';
+
 -- sql/70_queue/queue_problem.sql
 
 -- Finds what is wrong with the limits of a queue: NULL, or message, detail and hint.
@@ -7813,6 +7967,10 @@ BEGIN
     p_queue.partition_rate_period := make_interval(
         secs => extract(EPOCH FROM p_queue.partition_rate_period)::double precision
     );
+
+    IF num_nonnulls(p_queue.rate_limit, p_queue.partition_rate_limit) > 0 THEN
+        PERFORM lockstep._pull_back_starts(p_queue.queue_name, p_now);
+    END IF;
 
     IF p_queue.concurrency IS NOT NULL OR p_queue.worker_concurrency IS NOT NULL THEN
         SELECT count(*) AS of_all, count(*) FILTER (WHERE w.executor_id = p_executor.executor_id) AS of_this
@@ -11158,13 +11316,14 @@ COMMENT ON FUNCTION lockstep.state_machine_triggers(regclass, name, text, name) 
 -- sql/80_admin/10_version.sql
 
 -- Tells the version of Lockstep in this database, also without the extension.
+-- The column has a name, so that a restored function reads as the dumped one.
 CREATE FUNCTION lockstep.version()
 RETURNS text
 LANGUAGE sql
 IMMUTABLE
 PARALLEL SAFE
 BEGIN ATOMIC
-    SELECT '0.2.0';
+    SELECT '0.2.0' AS version;
 END;
 COMMENT ON FUNCTION lockstep.version() IS
     'Tells the version of Lockstep in this database.';
@@ -11446,6 +11605,42 @@ $$;
 COMMENT ON FUNCTION lockstep.grant_usage(name, text) IS
     'Grants a role one of the capabilities client, worker, viewer and admin.';
 
+-- sql/80_admin/50_grant_at_commit.sql
+
+-- Executes a pending grant, when the transaction of an update commits.
+--
+-- A deferred trigger is what runs after the script of the extension and in its transaction.
+-- It grants as the owner, whoever commits. Nobody else can write to the table, and it is
+-- empty when a dump is restored.
+CREATE FUNCTION lockstep._grant_at_commit()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE new.grant_statement;
+
+    DELETE FROM lockstep.pending_grant AS g
+    WHERE g.grant_statement = new.grant_statement;
+
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._grant_at_commit() IS
+    'Executes a pending grant, when the transaction of an update commits.';
+
+-- sql/80_admin/52_pending_grant_trigger.sql
+
+-- The only trigger on a table of Lockstep: the table is empty outside of updates.
+CREATE CONSTRAINT TRIGGER pending_grant_at_commit
+AFTER INSERT ON lockstep.pending_grant
+DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW
+EXECUTE FUNCTION lockstep._grant_at_commit();
+COMMENT ON TRIGGER pending_grant_at_commit ON lockstep.pending_grant IS
+    'Grants when the transaction of the update commits.';
+
 -- sql/80_admin/90_revoke.sql
 
 -- Nothing is PUBLIC's: grant_usage() is the only way in.
@@ -11470,3 +11665,4 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.state_transition', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.state_history', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.state_move', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.schedule', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.pending_grant', '');

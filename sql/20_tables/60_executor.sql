@@ -15,6 +15,7 @@ CREATE TABLE lockstep.executor (
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at timestamptz NOT NULL,
     timeline int,
+    table_id oid,
 
     CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
 
@@ -52,3 +53,5 @@ COMMENT ON COLUMN lockstep.executor.expires_at IS
     'End of the lease unless a heartbeat extends it; -infinity once declared dead.';
 COMMENT ON COLUMN lockstep.executor.timeline IS
     'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';
+COMMENT ON COLUMN lockstep.executor.table_id IS
+    'This table at the registration: after a restore from a dump, which makes another one, the executor is dead.';

@@ -49,7 +49,7 @@ BEGIN
 
     INSERT INTO lockstep.executor (
         executor_id, queues, workflow_names, app_version, pins_version, host, pid, client_version,
-        lease_duration, expires_at, timeline
+        lease_duration, expires_at, timeline, table_id
     )
     VALUES (
         v_executor_id,
@@ -59,7 +59,8 @@ BEGIN
         register_executor.host, register_executor.pid, register_executor.client_version,
         register_executor.lease_duration,
         clock_timestamp() + register_executor.lease_duration,
-        v_timeline
+        v_timeline,
+        'lockstep.executor'::regclass
     );
 
     RETURN v_executor_id;

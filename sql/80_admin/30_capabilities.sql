@@ -30,7 +30,6 @@ BEGIN ATOMIC
             ('client', 'newest_machine_version'),
             ('client', 'version'),
             ('worker', 'declare_queue'),
-            ('worker', 'incarnation'),
             ('worker', 'register_executor'),
             ('worker', 'unregister_executor'),
             ('worker', 'heartbeat'),

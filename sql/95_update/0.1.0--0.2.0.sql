@@ -1,6 +1,8 @@
 -- By hand: what changed in the tables of 0.1.0, and what went. New tables, and all
 -- functions and views, are added by make.
 
-ALTER TABLE lockstep.executor ADD COLUMN timeline int;
+ALTER TABLE lockstep.executor ADD COLUMN timeline int, ADD COLUMN table_id oid;
 COMMENT ON COLUMN lockstep.executor.timeline IS
     'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';
+COMMENT ON COLUMN lockstep.executor.table_id IS
+    'This table at the registration: after a restore from a dump, which makes another one, the executor is dead.';

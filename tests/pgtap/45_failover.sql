@@ -25,6 +25,18 @@ SELECT is(
 );
 SELECT lives_ok(format('SELECT lockstep.heartbeat(%L)', :'alice'), 'there it lives');
 
+SAVEPOINT before_restore;
+UPDATE lockstep.executor AS e SET table_id = 'pg_class'::regclass WHERE e.executor_id = :'alice';
+SELECT throws_ok(
+    format('SELECT lockstep.heartbeat(%L)', :'alice'), 'WF001',
+    format('executor "%s" has lost its lease', :'alice'),
+    'in a table that a restored dump made anew it does not'
+);
+SELECT is(
+    (SELECT r.recovered_count FROM lockstep.recover_workflows() AS r), 1, 'what it held is put back at once'
+);
+ROLLBACK TO before_restore;
+
 SAVEPOINT before_failover;
 UPDATE lockstep.executor AS e SET timeline = e.timeline - 1 WHERE e.executor_id = :'alice';
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -56,8 +56,7 @@ class Session:
     One autocommit connection to the database, made anew when it breaks.
 
     Calls run one after the other. ``generation`` counts the connections made, so that
-    callers can tell that one was lost since they last looked. ``on_connect`` is called with
-    each new connection, before anybody else uses it.
+    callers can tell that one was lost since they last looked.
     """
 
     def __init__(self, dsn: str, application_name: str) -> None:
@@ -67,26 +66,18 @@ class Session:
         self._connecting = asyncio.Lock()
         self.generation = 0
         self.prepare_threshold: int | None = None
-        self.on_connect: Callable[[AsyncConnection[Any]], Awaitable[None]] | None = None
 
     async def connect(self) -> AsyncConnection[Any]:
         """Return the open connection, or make one; raises psycopg.OperationalError."""
         async with self._connecting:
             if self._connection is None or self._connection.closed:
-                connection = await AsyncConnection.connect(
+                self._connection = await AsyncConnection.connect(
                     self._dsn,
                     autocommit=True,
                     prepare_threshold=self.prepare_threshold,
                     application_name=self._application_name,
                     **PATIENCE,
                 )
-                if self.on_connect is not None:
-                    try:
-                        await self.on_connect(connection)
-                    except BaseException:
-                        await connection.close()
-                        raise
-                self._connection = connection
                 self.generation += 1
             return self._connection
 

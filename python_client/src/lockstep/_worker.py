@@ -25,7 +25,6 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from ._app import App
@@ -45,11 +44,7 @@ from ._transaction import AsyncStepConnection, StepConnection
 from ._version import __version__, check_version
 from ._writer import Writer
 
-_REGISTER = (
-    "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s, %s),"
-    " lockstep.incarnation()"
-)
-_INCARNATION = "SELECT lockstep.incarnation()"
+_REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s, %s)"
 _UNREGISTER = "SELECT lockstep.unregister_executor(%s)"
 _DECLARE = "SELECT lockstep.declare_schedules(%s)"
 _LAST_FLUSH = 2.0
@@ -106,7 +101,6 @@ class Worker:
         self.workflows = {**app.workflows, COMPENSATE: undo, BACKFILL: fill}
         self.log = logging.getLogger("lockstep.worker")
         self.executor_id = ""
-        self._incarnation = ""
         self.runs: dict[str, Run] = {}
         self.poll_interval = poll_interval.total_seconds()
         self.time_skipped = timedelta(0)  # by lockstep.testing
@@ -151,7 +145,6 @@ class Worker:
         await self._check_installation()
         await self._declare()
         self.executor_id = await self._register(self.session.call)
-        self.session.on_connect = self._find_the_past
         self.log.info(
             'executor "%s" serves %s with %s workflows',
             self.executor_id,
@@ -254,7 +247,7 @@ class Worker:
 
     async def _register(self, call: Callable[..., Awaitable[list[tuple[Any, ...]]]]) -> str:
         try:
-            ((executor_id, self._incarnation),) = await call(
+            ((executor_id,),) = await call(
                 _REGISTER,
                 self._queues,
                 sorted(self.workflows),
@@ -268,28 +261,6 @@ class Worker:
         except psycopg.Error as error:
             raise (translate(error) or error) from error
         return str(executor_id)
-
-    async def _find_the_past(self, connection: AsyncConnection[Any]) -> None:
-        """End our executor where the database may not remember what we know that it recorded."""
-        ((incarnation,),) = await (await connection.execute(_INCARNATION)).fetchall()
-        if incarnation != self._incarnation:
-            self.log.warning(
-                "the database was restored or failed over: what ran begins at its last checkpoint"
-            )
-            await connection.execute(_UNREGISTER, [self.executor_id])
-
-    async def _check_step_connection(self, connection: AsyncConnection[Any]) -> None:
-        """Keep transactional steps off a database of another past until we have begun anew."""
-        ((incarnation,),) = await (await connection.execute(_INCARNATION)).fetchall()
-        self._refuse_other(incarnation)
-
-    def _check_sync_step_connection(self, connection: Connection[Any]) -> None:
-        ((incarnation,),) = connection.execute(_INCARNATION).fetchall()
-        self._refuse_other(incarnation)
-
-    def _refuse_other(self, incarnation: str) -> None:
-        if incarnation != self._incarnation:
-            raise psycopg.OperationalError("the database was restored or failed over")
 
     async def start_over(self, executor_id: str) -> None:
         """Drop everything that ran as a lost executor, and register as a new one."""
@@ -360,7 +331,6 @@ class Worker:
                 self._async_pool = AsyncConnectionPool(
                     self._dsn,
                     connection_class=AsyncStepConnection,
-                    configure=self._check_step_connection,
                     min_size=0,
                     max_size=self._max_connections,
                     open=False,
@@ -376,7 +346,6 @@ class Worker:
                 self._sync_pool = ConnectionPool(
                     self._dsn,
                     connection_class=StepConnection,
-                    configure=self._check_sync_step_connection,
                     min_size=0,
                     max_size=self._max_connections,
                     open=True,

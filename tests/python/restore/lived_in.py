@@ -135,10 +135,12 @@ def live_in(database: Database, folder: Path) -> None:
         worker = start("--lease", "3600", "--queue", "default", "--queue", "limited")
         eventually(lambda: _where_they_stand(database) == STATUSES, "every status")
         eventually(
-            lambda: database.value(
-                "SELECT count(*) FROM ledger WHERE key LIKE 'parcel%%' OR key = 'order 1'"
-            )
-            == 3,
+            lambda: (
+                database.value(
+                    "SELECT count(*) FROM ledger WHERE key LIKE 'parcel%%' OR key = 'order 1'"
+                )
+                == 3
+            ),
             "the workflows of triggers",
         )
         worker.signal(signal.SIGKILL)
@@ -211,7 +213,9 @@ def rows_of(database: Database) -> dict[str, list[str]]:
         " AND relnamespace IN ('lockstep'::regnamespace, 'public'::regnamespace)"
     )
     return {
-        table: sorted(row for (row,) in database.rows(f"SELECT to_jsonb(t)::text FROM {table} AS t"))
+        table: sorted(
+            row for (row,) in database.rows(f"SELECT to_jsonb(t)::text FROM {table} AS t")
+        )
         for (table,) in tables
     }
 
@@ -227,7 +231,9 @@ def assert_same(restored: Database, original: Database) -> None:
         expected, seen = read(original), read(restored)
         assert seen.keys() == expected.keys()
         for name in expected:
-            differences = [pair for pair in zip(seen[name], expected[name], strict=False) if pair[0] != pair[1]]
+            differences = [
+                pair for pair in zip(seen[name], expected[name], strict=False) if pair[0] != pair[1]
+            ]
             assert seen[name] == expected[name], (name, differences[:3])
 
 
@@ -298,16 +304,22 @@ def assert_finished(database: Database, remarks_before: list[tuple[str]]) -> Non
     assert left == {key: STATUSES[key] for key in ("error", "cancelled", "dead")}
     # steps that the dump holds as recorded did not run again
     repeated = {what for (what,) in remarks_before} & {
-        what for (what,) in database.rows(
-            "SELECT what FROM remarks GROUP BY what HAVING count(*) > 1"
-        )
+        what
+        for (what,) in database.rows("SELECT what FROM remarks GROUP BY what HAVING count(*) > 1")
     }
     assert repeated == set()
-    assert database.rows("SELECT from_state, to_state FROM lockstep.state_history ORDER BY transition_id") == [
-        (None, "new"), (None, "new"), ("new", "paid"), ("new", "paid"),
+    assert database.rows(
+        "SELECT from_state, to_state FROM lockstep.state_history ORDER BY transition_id"
+    ) == [
+        (None, "new"),
+        (None, "new"),
+        ("new", "paid"),
+        ("new", "paid"),
     ]
     stream = database.rows(
         "SELECT value, is_end FROM lockstep.read_stream('asking', 'notes') ORDER BY value_offset"
     )
     assert stream == [("asked", False), ("answered", False), (None, True)]
-    assert database.value("SELECT count(*) FROM lockstep.notifications WHERE consumed_at IS NULL") == 1
+    assert (
+        database.value("SELECT count(*) FROM lockstep.notifications WHERE consumed_at IS NULL") == 1
+    )

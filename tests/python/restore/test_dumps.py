@@ -142,14 +142,13 @@ def test_leases_of_the_dump_end_and_then_its_running_workflows_are_taken_over(
 ) -> None:
     restored = new_database("TEMPLATE lived_in")
     (tmp_path / "hold.open").touch()
-    restored.rows(
-        "UPDATE lockstep.executor SET expires_at = clock_timestamp() + '3 s'"
-    )
+    restored.rows("UPDATE lockstep.executor SET expires_at = clock_timestamp() + '3 s'")
     ends_at = time.monotonic() + 3
     dead = restored.rows("SELECT executor_id FROM lockstep.executor")
     with worker_of(restored, tmp_path):
         eventually(
-            lambda: restored.value("SELECT count(*) > 0 FROM ledger WHERE key = 'later'"), "other work"
+            lambda: restored.value("SELECT count(*) > 0 FROM ledger WHERE key = 'later'"),
+            "other work",
         )
         if time.monotonic() < ends_at - 0.5:
             assert restored.status("held") == "PENDING"

@@ -68,7 +68,9 @@ def test_workflows_resume_from_the_restored_moment(
         restored = Database(f"{other.dsn('lived_in')} user={OWNER}")
         until_writable(restored)
         assert restored.status("before") == "SUCCESS"
-        assert restored.rows("SELECT FROM lockstep.workflow_status WHERE workflow_id = 'after'") == []
+        assert (
+            restored.rows("SELECT FROM lockstep.workflow_status WHERE workflow_id = 'after'") == []
+        )
         assert restored.value("SELECT count(*) FROM ledger WHERE key = 'later'") == 1
         restored.rows("DELETE FROM ledger WHERE key = 'before'")
         finish(restored, tmp_path)

@@ -12,7 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import lockstep
-import psycopg
 import pytest
 from harness import APPS, Database, WorkerProcess, stopped_at_end
 from restore.lived_in import APP, OUTPUTS, OWNER, STATUSES, end_leases
@@ -95,9 +94,7 @@ def command(database: Database, *arguments: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_every_function_that_reads_does_so_on_a_replica(
-    primary: Cluster, replica: Cluster
-) -> None:
+def test_every_function_that_reads_does_so_on_a_replica(primary: Cluster, replica: Cluster) -> None:
     catch_up(primary, replica)
     original, copy = on(primary), on(replica)
     assert copy.value("SELECT pg_is_in_recovery()")
@@ -176,7 +173,9 @@ def test_worker_waits_for_the_promotion_of_a_standby(
     catch_up(primary, replica)
     alone = on(replica)
     replica.run("pg_ctl", "promote", "-w", "-D", replica.data)
-    alone.rows("UPDATE lockstep.workflow_status SET queue_name = 'unserved' WHERE status <> 'PENDING'")
+    alone.rows(
+        "UPDATE lockstep.workflow_status SET queue_name = 'unserved' WHERE status <> 'PENDING'"
+    )
     end_leases(alone)
     worker = WorkerProcess(alone, APP, tmp_path)
     with stopped_at_end([worker]):

@@ -135,9 +135,12 @@ def test_clock_of_the_worker_counts_for_nothing(
         ),
         "more than a lease",
     )
-    assert database.value(
-        "SELECT attempts FROM lockstep.workflow_status WHERE workflow_id = %s", held_id
-    ) == 1, "a live worker keeps what it runs"
+    assert (
+        database.value(
+            "SELECT attempts FROM lockstep.workflow_status WHERE workflow_id = %s", held_id
+        )
+        == 1
+    ), "a live worker keeps what it runs"
     watcher.kill()
     gates.open("held")
     database.wait_for_status(held_id, "SUCCESS")
