@@ -43,15 +43,17 @@ class Declined(Exception):
     """An outside service that does not want to, this time."""
 
 
-def affect(kind: str, outcome: str) -> None:
-    """Do something outside of the database: one line, at once, at the end of a file."""
+def affect(kind: str, outcome: str) -> int:
+    """Do something outside of the database, one line at the end of a file; return a receipt."""
     context = lockstep.context()
-    line = f"{context.workflow_id}\t{kind}\t{context.attempt}\t{outcome}\n"
+    receipt = random.getrandbits(48)
+    line = f"{context.workflow_id}\t{kind}\t{context.attempt}\t{outcome}\t{receipt}\n"
     file = os.open(EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(file, line.encode())
     finally:
         os.close(file)
+    return receipt
 
 
 # steps
@@ -96,14 +98,14 @@ async def refund(conn: AsyncConnection[Any], workflow_id: str, account: int, amo
     retries=lockstep.Retry(max_attempts=1000, delay=timedelta(seconds=0.3), backoff=1.2, jitter=0.5)
 )
 async def charge(amount: int) -> int:
-    """Charge a card: at least once, and one try in five is declined."""
+    """Charge a card: at least once, each time with another receipt; one in five is declined."""
     points.reach("before step")
     if random.random() < 0.2:
         affect("charge", "declined")
         raise Declined(amount)
-    affect("charge", "done")
+    receipt = affect("charge", "done")
     points.reach("after step")
-    return amount
+    return receipt
 
 
 @app.step
@@ -118,6 +120,13 @@ async def attempt_flaky() -> None:
         affect("flaky", "declined")
         raise Declined
     affect("flaky", "done")
+
+
+@app.transaction(retries=PATIENT)
+async def tick(conn: AsyncConnection[Any], position: int) -> None:
+    """Write an entry a moment after the beginning, so that much may have happened meanwhile."""
+    await asyncio.sleep(0.05)
+    await conn.execute(_ENTRY, (lockstep.context().workflow_id, "tick", None, None, position))
 
 
 # workflows
@@ -153,13 +162,13 @@ async def pack(number: int) -> int:
 @app.workflow
 async def order(number: int, amount: int, depot_id: str) -> list[int]:
     """Charge, have it packed by a child, ship once, tell the depot."""
-    charged = await charge(amount)
+    receipt = await charge(amount)
     await lockstep.set_event("state", "charged")
     packed = await pack(number)
-    await mark("ship")
+    await enter_number("ship", receipt, 0)
     await lockstep.set_event("state", "shipped")
     await lockstep.send(depot_id, number, "shipped")
-    return [charged, packed]
+    return [receipt, packed]
 
 
 @app.workflow
@@ -189,7 +198,7 @@ async def _received(topic: str, position: int) -> int:
 
 @app.transaction(retries=PATIENT)
 async def enter_number(conn: AsyncConnection[Any], kind: str, number: int, position: int) -> None:
-    """Write an entry of what was received at a position of a sequence."""
+    """Write an entry of a number, such as one received at a position of a sequence."""
     await conn.execute(_ENTRY, (lockstep.context().workflow_id, kind, None, number, position))
 
 
@@ -231,7 +240,7 @@ async def endless() -> None:
 @app.workflow
 async def restless() -> None:
     for position in range(10_000):
-        await mark("tick", position)
+        await tick(position)
         await lockstep.sleep(timedelta(seconds=0.3 if position % 4 else 1.2))
 
 

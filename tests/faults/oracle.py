@@ -137,7 +137,7 @@ check(
         AND w.output IS DISTINCT FROM CASE e.kind
             WHEN 'transfer' THEN e.args -> 2
             WHEN 'transfer_plain' THEN e.args -> 2
-            WHEN 'order' THEN jsonb_build_array(e.args -> 1, (e.args ->> 0)::int * 3)
+            WHEN 'order' THEN jsonb_build_array(w.output -> 0, (e.args ->> 0)::int * 3)
             WHEN 'fan_out' THEN to_jsonb(
                 3 * (e.args ->> 0)::int * ((e.args ->> 0)::int - 1) / 2
             )
@@ -182,7 +182,13 @@ check(
             SELECT 'deposit', (e.args ->> -1)::bigint, 1
             WHERE e.kind IN ('transfer', 'transfer_plain')
             UNION ALL
-            SELECT 'ship', NULL, 1 WHERE e.kind = 'order'
+            SELECT 'ship', o.amount, 1
+            FROM (
+                SELECT (w.output ->> 0)::bigint AS amount
+                FROM lockstep.workflow_status AS w
+                WHERE w.workflow_id = e.workflow_id
+            ) AS o
+            WHERE e.kind = 'order'
             UNION ALL
             SELECT 'kept', NULL, 1 WHERE e.kind = 'flaky'
             UNION ALL
@@ -217,7 +223,7 @@ check(
         SELECT o.workflow_id, count(*) AS steps
         FROM lockstep.operation_outputs AS o
         WHERE o.step_name
-            IN ('enter', 'enter_plain', 'enter_number', 'mark', 'mark_plain', 'refund')
+            IN ('enter', 'enter_plain', 'enter_number', 'mark', 'mark_plain', 'refund', 'tick')
             AND o.completed_at IS NOT NULL
             AND o.error IS NULL
         GROUP BY o.workflow_id
@@ -257,15 +263,15 @@ check(
     """,
 )
 check(
-    "cancelled does nothing more",
-    # the moment of a cancellation is before the wait for whoever holds the row
-    "After its end a workflow writes nothing.",
+    "nothing is written after the end",
+    "A transaction that could see the end of its workflow has written nothing for it.",
     """
-    SELECT e.workflow_id, e.kind, e.position, e.at, w.completed_at
+    SELECT e.workflow_id, w.status, e.kind, e.position, e.at, w.completed_at
     FROM bank.entry AS e
-    INNER JOIN lockstep.workflow_status AS w USING (workflow_id)
-    WHERE e.at > w.completed_at
-        + CASE w.status WHEN 'CANCELLED' THEN interval '10 s' ELSE interval '0' END
+    INNER JOIN (
+        SELECT w.*, w.xmin::text::xid8 AS ended_by FROM lockstep.workflow_status AS w
+    ) AS w USING (workflow_id)
+    WHERE pg_visible_in_snapshot(w.ended_by, e.snapshot)
     """,
 )
 
@@ -283,6 +289,28 @@ check(
             SELECT
             FROM bank.effect AS e
             WHERE e.workflow_id = w.workflow_id AND e.outcome = 'done'
+        )
+    """,
+)
+check(
+    "recorded outcome is the one used",
+    "A workflow goes on with the outcome of a step that is recorded, and that was returned.",
+    """
+    SELECT w.workflow_id, w.output -> 0, o.output
+    FROM lockstep.workflow_status AS w
+    LEFT JOIN lockstep.operation_outputs AS o
+        ON o.workflow_id = w.workflow_id AND o.step_name = 'charge'
+    WHERE w.workflow_name = 'order'
+        AND w.status = 'SUCCESS'
+        AND (
+            o.output IS DISTINCT FROM w.output -> 0
+            OR NOT EXISTS (
+                SELECT
+                FROM bank.effect AS e
+                WHERE e.workflow_id = w.workflow_id
+                    AND e.outcome = 'done'
+                    AND to_jsonb(e.receipt) = o.output
+            )
         )
     """,
 )

@@ -16,7 +16,8 @@ CREATE TABLE bank.entry (
     account_id int,
     amount bigint,
     position int,
-    at timestamptz NOT NULL DEFAULT clock_timestamp()
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    snapshot pg_snapshot NOT NULL DEFAULT pg_current_snapshot()
 );
 
 -- what the driver enqueued, written in the transaction that enqueued it
@@ -30,7 +31,11 @@ CREATE TABLE bank.expected (
 -- from files when everything has drained
 CREATE TABLE bank.journal (workflow_id text NOT NULL, outcome text NOT NULL);
 CREATE TABLE bank.effect (
-    workflow_id text NOT NULL, kind text NOT NULL, attempt int NOT NULL, outcome text NOT NULL
+    workflow_id text NOT NULL,
+    kind text NOT NULL,
+    attempt int NOT NULL,
+    outcome text NOT NULL,
+    receipt bigint NOT NULL
 );
 
 -- updates that must never happen, caught in the act

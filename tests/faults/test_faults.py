@@ -133,7 +133,7 @@ CRIMES: list[tuple[str, str]] = [
         f"DELETE FROM lockstep.workflow_status WHERE workflow_id = {some('lockstep.compensate')}",
     ),
     (
-        "cancelled does nothing more",
+        "nothing is written after the end",
         f"INSERT INTO bank.entry (workflow_id, kind) VALUES ({some('endless')}, 'tick')",
     ),
     (
@@ -142,9 +142,13 @@ CRIMES: list[tuple[str, str]] = [
     ),
     (
         "side effect not more often than executions",
-        "INSERT INTO bank.effect SELECT w.workflow_id, 'charge', 1, 'done'"
+        "INSERT INTO bank.effect SELECT w.workflow_id, 'charge', 1, 'done', 1"
         f" FROM lockstep.workflow_status AS w, generate_series(1, w.attempts)"
         f" WHERE w.workflow_id = {some('order')}",
+    ),
+    (
+        "recorded outcome is the one used",
+        STEP.format("output = '7'", some("order")) + " AND step_name = 'charge'",
     ),
     ("retries are counted", STEP.format("attempts = 99", some("order"))),
     ("failures are counted", STATUS.format("failures = 99", some("flaky"))),
