@@ -100,7 +100,7 @@ class Script:
         names = ("transfer", "transfer", "transfer", "transfer_plain", "refused_transfer")
         unit = []
         for name in self._random.choices(names, k=self._random.randint(1, 20)):
-            accounts = self._random.sample(range(200), 1 if name == "refused_transfer" else 2)
+            accounts = self._random.sample(range(1000), 1 if name == "refused_transfer" else 2)
             weight = 2 if name == "refused_transfer" else 1
             unit.append(self._workflow(name, *accounts, self._amount(), weight=weight))
         return unit

@@ -6,7 +6,7 @@ CREATE TABLE bank.account (
     account_id int PRIMARY KEY,
     balance bigint NOT NULL
 );
-INSERT INTO bank.account SELECT n, 1000000 FROM generate_series(0, 199) AS n;
+INSERT INTO bank.account SELECT n, 1000000 FROM generate_series(0, 999) AS n;
 
 -- what the transactional steps wrote: kind is the step, position the place in a sequence
 CREATE TABLE bank.entry (
