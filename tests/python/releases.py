@@ -70,7 +70,14 @@ def adopt(database: Database) -> None:
 
 def fingerprint(database: Database) -> list[str]:
     """Return what there is to say about Lockstep in the catalog, a fact per line."""
-    return [line for (line,) in run_script(database, (UPGRADE / "fingerprint.sql").read_text())]
+    with psycopg.connect(database.dsn) as connection:
+        return fingerprint_in(connection)
+
+
+def fingerprint_in(connection: psycopg.Connection[Any]) -> list[str]:
+    """Return the same, as the transaction of a connection sees it."""
+    cursor = connection.execute(cast(Any, (UPGRADE / "fingerprint.sql").read_text()))
+    return [line for (line,) in cursor.fetchall()]
 
 
 def released_package(version: str, folder: Path) -> dict[str, str]:
