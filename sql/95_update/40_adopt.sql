@@ -1,3 +1,5 @@
+SET CONSTRAINTS lockstep.pending_grant_at_commit DEFERRED;
+
 -- Makes what plain SQL installed the extension's: every function, table and view of this
 -- version, and nothing else that is in the schema.
 --

@@ -24,6 +24,8 @@ BEGIN
 END
 $$;
 
+SET CONSTRAINTS lockstep.pending_grant_at_commit DEFERRED;
+
 -- Who held a capability holds it again with what is new in it, once this transaction commits.
 INSERT INTO lockstep.pending_grant (grant_statement)
 SELECT format('GRANT EXECUTE ON FUNCTION %s TO %s', p.oid::regprocedure, h.holder ->> 1)

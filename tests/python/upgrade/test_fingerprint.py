@@ -95,7 +95,10 @@ SELECT
     pg_get_function_result(p.oid)
 FROM pg_proc AS p
 WHERE p.pronamespace = 'lockstep'::regnamespace
-    AND p.proname IN (SELECT function_name FROM lockstep._capabilities())
+    AND (
+        p.proname IN (SELECT function_name FROM lockstep._capabilities())
+        OR p.proname = '_start_tick_of_job'  -- what jobs of pg_cron call
+    )
 ORDER BY 1, 2
 """
 
