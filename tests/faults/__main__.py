@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from .injections import KINDS
+from .replicas import FailOver, ReplicatedSite
 from .run import Options, Run, folder_for
 from .site import Site
 
@@ -21,12 +22,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workflows", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--spacing", type=float, default=1.0, help="mean seconds between faults")
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--replicated", action="store_true", help="two servers, with failovers")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS))
     parser.add_argument("--keep", type=Path, help="folder for journal and logs")
     parser.add_argument(
         "--without-reader", action="store_true", help="do not measure what a snapshot costs first"
     )
     return parser.parse_args()
+
+
+def kinds_for(is_replicated: bool) -> list[str]:
+    """Return what can be injected: two servers have neither a proxy nor disks of their own."""
+    if is_replicated:
+        return [n for n, fault in KINDS.items() if fault.part != "network" and "disk" not in n]
+    return [name for name in KINDS if name != FailOver.kind]
 
 
 def main() -> int:
@@ -37,12 +46,13 @@ def main() -> int:
         workflows=asked.workflows,
         workers=asked.workers,
         spacing=asked.spacing,
-        kinds=asked.kinds,
+        kinds=asked.kinds or kinds_for(asked.replicated),
         measures_reader=not asked.without_reader,
     )
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="lockstep-faults-") as temporary:
-        site = Site(folder_for(asked.keep or Path(temporary)), options.workers)
+        kind_of_site = ReplicatedSite if asked.replicated else Site
+        site = kind_of_site(folder_for(asked.keep or Path(temporary)), options.workers)
         try:
             report = asyncio.run(Run(site, options).run())
         finally:

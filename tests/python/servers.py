@@ -183,9 +183,24 @@ class Cluster:
     def standby(self) -> Cluster:
         """Make a hot standby that streams from this server, which runs; it is not started yet."""
         other = Cluster(self.bindir, self.settings, tcp=True, initialize=False)
-        source = f"host={self.folder} port={self.port} user=postgres application_name=standby"
-        other.run("pg_basebackup", "-d", source, "-D", other.data, "-R", "-c", "fast", "-N")
+        other.follow(self)
         return other
+
+    def follow(self, primary: Cluster) -> None:
+        """Become a standby of another server, with a copy of its data in place of the own."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        source = f"host={primary.folder} port={primary.port} user=postgres application_name=standby"
+        self.run("pg_basebackup", "-d", source, "-D", self.data, "-R", "-c", "fast", "-N")
+
+    def wait_for_standby(self, state: str) -> None:
+        """Wait until a standby streams, as one that commits wait for ("sync") or not ("async")."""
+
+        def streams() -> bool:
+            with psycopg.connect(self.dsn()) as connection:
+                states = connection.execute("SELECT sync_state FROM pg_stat_replication").fetchall()
+            return states == [(state,)]
+
+        eventually(streams, f"a standby that is {state}", 60)
 
     def promote(self) -> None:
         """Make a standby the primary, and wait until it takes writes."""
@@ -226,14 +241,17 @@ class PgBouncer:
         self.folder.chmod(0o755)
         self.port = free_port()
         self._config = self.folder / "pgbouncer.ini"
+        users = self.folder / "users"
+        users.write_text('"postgres" ""\n')
         self._config.write_text(
-            f"[databases]\n* = host={cluster.folder} port={cluster.port} user=postgres\n"
+            # whoever is a role of the server logs in as that role
+            f"[databases]\n* = host={cluster.folder} port={cluster.port} auth_user=postgres\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
-            "auth_type = any\nadmin_users = postgres\npool_mode = transaction\n"
+            f"auth_type = trust\nauth_file = {users}\nadmin_users = postgres\npool_mode = transaction\n"
             "default_pool_size = 4\nmax_client_conn = 500\n"
             f"logfile = {self.folder}/log\n" + "".join(f"{setting}\n" for setting in settings)
         )
-        for path in (self.folder, self._config):
+        for path in (self.folder, self._config, users):
             give_to_server(path)
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -178,6 +178,7 @@ def test_outbox_with_the_callers_sync_connection(
     assert database.value("SELECT count(*) FROM lockstep.notifications") == 0
 
 
+@pytest.mark.direct("loses its own session: a pooler gives it another one")
 async def test_client_connects_again_after_its_connection_was_lost(
     database: Database, call: Caller
 ) -> None:

@@ -122,6 +122,7 @@ async def test_place_that_another_worker_frees_is_taken_at_once(
         assert time.monotonic() - began < 2.0
 
 
+@pytest.mark.direct("hears a notification")
 @pytest.mark.parametrize("limit", ["concurrency", "worker_concurrency", "partition_concurrency"])
 async def test_place_of_a_cancelled_workflow_is_taken_at_once(
     database: Database, run_worker: Any, app: lockstep.App, held: asyncio.Event, limit: str
@@ -139,6 +140,7 @@ async def test_place_of_a_cancelled_workflow_is_taken_at_once(
         held.set()
 
 
+@pytest.mark.direct("hears a notification")
 async def test_running_workers_heed_changes_of_a_queue(
     database: Database, run_worker: Any, app: lockstep.App, held: asyncio.Event
 ) -> None:
@@ -163,6 +165,7 @@ async def test_running_workers_heed_changes_of_a_queue(
         await until(lambda: counts(database, "SUCCESS")() == 6, "the end of all")
 
 
+@pytest.mark.direct("hears a notification")
 async def test_dropping_a_queue_lets_everything_run(
     database: Database, run_worker: Any, app: lockstep.App, held: asyncio.Event
 ) -> None:

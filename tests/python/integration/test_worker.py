@@ -46,6 +46,7 @@ async def until_idle(database: Database) -> None:
     raise AssertionError("the worker never said that it is idle")
 
 
+@pytest.mark.direct("hears a notification")
 async def test_idle_worker_hears_of_new_work_at_once(
     database: Database, run_worker: Any, client: Client, app: lockstep.App
 ) -> None:

@@ -37,15 +37,6 @@ def database(primary: Cluster, standby: Cluster) -> Database:
     )
 
 
-def wait_until_streaming(primary: Cluster, state: str) -> None:
-    eventually(
-        lambda: Database(primary.dsn()).value(
-            "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = %s", state
-        ),
-        f"streaming ({state})",
-    )
-
-
 def until_caught_up(primary: Cluster, standby: Cluster) -> None:
     """Wait until the standby has all that the primary has committed so far."""
     place = Database(primary.dsn()).value("SELECT pg_current_wal_insert_lsn()::text")
@@ -87,7 +78,7 @@ def test_synchronous_standby_takes_over_without_a_lost_commit(
         "SELECT pg_reload_conf()",
     ):
         Database(primary.dsn()).rows(statement)
-    wait_until_streaming(primary, "sync")
+    primary.wait_for_standby("sync")
     workers = [start_worker("bank_app:app", "--lease", "5") for _ in range(2)]
     applicant = Applicant(database)
     applicant.start()
@@ -121,7 +112,7 @@ def test_worker_forgets_what_an_asynchronous_standby_never_got(
     start_worker: Callable[..., WorkerProcess],
     gates: Gates,
 ) -> None:
-    wait_until_streaming(primary, "async")
+    primary.wait_for_standby("async")
     worker = start_worker("bank_app:app", "--lease", "30")
     workflow_id = database.enqueue("move_slowly", positional_args='["a", "b"]')
     gates.wait_until_reached("begun")
