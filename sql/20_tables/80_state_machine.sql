@@ -45,6 +45,9 @@ CREATE UNIQUE INDEX state_transition_entry_idx
 ON lockstep.state_transition (machine_name, version, to_state)
 WHERE from_state IS NULL;
 
+-- a table without a primary key: or a publication for all tables refuses to let go of its rows
+ALTER TABLE lockstep.state_transition REPLICA IDENTITY FULL;
+
 COMMENT ON TABLE lockstep.state_machine IS
     'A version of a state machine; the newest is what new rows follow.';
 COMMENT ON COLUMN lockstep.state_machine.machine_name IS

@@ -66,6 +66,9 @@ CREATE TABLE lockstep.state_move (
 CREATE INDEX state_move_key_idx
 ON lockstep.state_move USING hash (key);
 
+-- a table without a primary key: or a publication for all tables refuses to let go of its rows
+ALTER TABLE lockstep.state_move REPLICA IDENTITY FULL;
+
 COMMENT ON TABLE lockstep.state_move IS
     'Rows that may be on their way to another partition; empty but for open transactions.';
 COMMENT ON COLUMN lockstep.state_move.transaction_id IS 'Transaction that updates the row.';

@@ -6,3 +6,7 @@ COMMENT ON COLUMN lockstep.executor.timeline IS
     'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.table_id IS
     'This table at the registration: after a restore from a dump, which makes another one, the executor is dead.';
+
+-- tables without a primary key, in databases that publish all tables
+ALTER TABLE lockstep.state_transition REPLICA IDENTITY FULL;
+ALTER TABLE lockstep.state_move REPLICA IDENTITY FULL;
