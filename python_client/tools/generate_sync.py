@@ -41,7 +41,7 @@ PHRASES = {
     "asyncio.Lock": "threading.Lock",
     "asyncio.sleep": "time.sleep",
     "import asyncio\nimport copy\n": "import copy\n",
-    "import asyncio\nfrom collections": "import threading\nfrom collections",
+    "import asyncio\nfrom collections": "import threading\nimport time\nfrom collections",
     "from ._watcher import": "from ._watcher_thread import",
     ">>> async with": ">>> with",
     ">>> async for": ">>> for",

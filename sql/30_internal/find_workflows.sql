@@ -36,7 +36,7 @@ DECLARE
     v_headers constant jsonb := p_filter -> 'headers';
     v_from constant timestamptz := coalesce((p_filter ->> 'created_after')::timestamptz, '-infinity');
     v_to constant timestamptz := coalesce((p_filter ->> 'created_before')::timestamptz, 'infinity');
-    v_pattern constant text := regexp_replace(p_filter ->> 'id_prefix', '([\\%_])', '\\\1', 'g') || '%';
+    v_pattern constant text := regexp_replace(p_filter ->> 'id_prefix', E'([\\\\%_])', E'\\\\\\1', 'g') || '%';
     v_before_at timestamptz := timestamptz 'infinity';
     v_before_id text := coalesce(p_before_id, '');
     v_chunk int := greatest(p_count, 100);

@@ -5,7 +5,7 @@ LANGUAGE sql
 IMMUTABLE
 BEGIN ATOMIC
     SELECT replace(replace(replace(replace(replace(replace(replace(
-        p_text, '#', '#35;'), '&', '#amp;'), '"', '#quot;'), '<', '#lt;'), '>', '#gt;'), '`', '#96;'), '\', '#92;');
+        p_text, '#', '#35;'), '&', '#amp;'), '"', '#quot;'), '<', '#lt;'), '>', '#gt;'), '`', '#96;'), E'\\', '#92;');
 END;
 COMMENT ON FUNCTION lockstep._mermaid_text(text) IS
     'Escapes a text for a quoted label of Mermaid.';

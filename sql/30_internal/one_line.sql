@@ -13,7 +13,7 @@ BEGIN ATOMIC
     END
     FROM (
         SELECT regexp_replace(
-            p_text, '[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]+', ' ', 'g'
+            p_text, E'[\\u0001-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069]+', ' ', 'g'
         ) AS line
     ) AS t;
 END;

@@ -35,7 +35,7 @@ DECLARE
     v_columns constant text[] := CASE WHEN TG_OP = 'UPDATE' THEN (v_settings ->> 'columns')::text[] END;
     v_uses_absent constant boolean := v_columns IS NOT NULL OR concat_ws(
         ' ', v_named_args, v_workflow_id, v_deduplication_id, v_partition_key, v_condition
-    ) ~* format('\m%s\M', v_absent);
+    ) ~* format(E'\\m%s\\M', v_absent);
     v_source text := format('%1$s_rows AS %1$s', v_row);
     v_statement text;
     v_new_count bigint;

@@ -33,8 +33,8 @@ BEGIN
 
     SELECT
         string_agg(quote_literal(a.text), ', ' ORDER BY a.place),
-        string_agg(convert_to(a.text, getdatabaseencoding()) || '\x00', '' ORDER BY a.place),
-        string_agg(convert_to(a.text, getdatabaseencoding()) || '\x00', '' ORDER BY a.place) FILTER (WHERE a.place <= 2)
+        string_agg(convert_to(a.text, getdatabaseencoding()) || decode('00', 'hex'), '' ORDER BY a.place),
+        string_agg(convert_to(a.text, getdatabaseencoding()) || decode('00', 'hex'), '' ORDER BY a.place) FILTER (WHERE a.place <= 2)
     INTO v_arguments, v_tgargs, v_workflow_tgargs
     FROM unnest(p_arguments) WITH ORDINALITY AS a (text, place);
 

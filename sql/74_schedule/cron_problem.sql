@@ -14,7 +14,7 @@ DECLARE
     v_names constant text[] := ARRAY[
         'second', 'minute', 'hour', 'day of month', 'month', 'day of week'
     ];
-    v_field_count constant int := cardinality(regexp_split_to_array(v_cron, '[ \t]+'));
+    v_field_count constant int := cardinality(regexp_split_to_array(v_cron, E'[ \t]+'));
     v_detail text;
     v_first_day numeric;
 BEGIN
@@ -35,7 +35,7 @@ BEGIN
         LIMIT 1;
 
         -- a day of the week that begins with a star leaves the days to the day of the month
-        IF v_detail IS NULL AND v_cron ~ '[ \t]\*[^ \t]*$' THEN
+        IF v_detail IS NULL AND v_cron ~ E'[ \t][*][^ \t]*$' THEN
             SELECT min(coalesce(t.low, 1))
             INTO v_first_day
             FROM lockstep._cron_terms(p_cron) AS t

@@ -26,7 +26,7 @@ BEGIN
             (f.place - 1)::int + v_first AS field,
             t.term,
             -- star, last day, from, to, step
-            regexp_match(t.term, '^(?:(\*)|(LW?)|([0-9]+|[A-Z]{3})(?:-([0-9]+|[A-Z]{3}))?)(?:/([0-9]+))?$') AS parts
+            regexp_match(t.term, '^(?:([*])|(LW?)|([0-9]+|[A-Z]{3})(?:-([0-9]+|[A-Z]{3}))?)(?:/([0-9]+))?$') AS parts
         FROM unnest(v_texts) WITH ORDINALITY AS f (text, place)
         CROSS JOIN LATERAL regexp_split_to_table(f.text, ',') AS t (term)
     ),

@@ -32,9 +32,9 @@ BEGIN
     SELECT t.term
     INTO v_term
     FROM lockstep._cron_terms(p_cron) AS t
-    WHERE t.term !~ '^(\*(/[0-9]{1,2})?|([0-9]{1,2}|[A-Z]{3})(-([0-9]{1,2}|[A-Z]{3}))?|[0-9]{1,2}-[0-9]{1,2}/[0-9]{1,2})$'
+    WHERE t.term !~ '^([*](/[0-9]{1,2})?|([0-9]{1,2}|[A-Z]{3})(-([0-9]{1,2}|[A-Z]{3}))?|[0-9]{1,2}-[0-9]{1,2}/[0-9]{1,2})$'
         -- "50-50/5" is 50 for pg_cron, 50 and 55 for the library
-        OR t.term ~ '^0*([0-9]*)-0*\1/'
+        OR t.term ~ E'^0*([0-9]*)-0*\\1/'
     LIMIT 1;
 
     RETURN 'The expression has "' || v_term || '", which pg_cron does not know.';

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, errors
 from psycopg.rows import tuple_row
 
 from ._calls import Call
-from ._dsn import resolve_dsn
+from ._dsn import UTF8, resolve_dsn
 from ._errors import WorkflowNotFound, translate
+
+CONFLICT_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Seconds before a call that met another one, and had no effect, is made again."""
 
 T = TypeVar("T")
 Rows = list[T]
@@ -50,10 +53,19 @@ class AsyncCaller:
 
     async def _fetch(self, call: Call[T], conn: AsyncConnection[Any] | None) -> Rows[T]:
         connection = conn if conn is not None else self._bound
-        if connection is None:
-            connection = await self._connect()
+        if connection is not None:
+            return await self._run(call, connection)
+        for pause in CONFLICT_PAUSES:
+            try:
+                return await self._run(call, await self._connect())
+            except (errors.SerializationFailure, errors.DeadlockDetected):
+                await asyncio.sleep(pause)
+        return await self._run(call, await self._connect())
+
+    async def _run(self, call: Call[T], connection: AsyncConnection[Any]) -> Rows[T]:
         try:
-            cursor = connection.cursor(row_factory=tuple_row)
+            # binary: the text of a time is another in each DateStyle
+            cursor = connection.cursor(binary=True, row_factory=tuple_row)
             await cursor.execute(call.query, call.params)
             rows = await cursor.fetchall()
         except psycopg.Error as error:
@@ -72,4 +84,5 @@ class AsyncCaller:
             autocommit=True,
             prepare_threshold=None,
             application_name="lockstep client",
+            **UTF8,
         )

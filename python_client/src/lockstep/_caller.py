@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, errors
 from psycopg.rows import tuple_row
 
 from ._calls import Call
-from ._dsn import resolve_dsn
+from ._dsn import UTF8, resolve_dsn
 from ._errors import WorkflowNotFound, translate
+
+CONFLICT_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Seconds before a call that met another one, and had no effect, is made again."""
 
 T = TypeVar("T")
 Rows = list[T]
@@ -49,10 +53,19 @@ class Caller:
 
     def _fetch(self, call: Call[T], conn: Connection[Any] | None) -> Rows[T]:
         connection = conn if conn is not None else self._bound
-        if connection is None:
-            connection = self._connect()
+        if connection is not None:
+            return self._run(call, connection)
+        for pause in CONFLICT_PAUSES:
+            try:
+                return self._run(call, self._connect())
+            except (errors.SerializationFailure, errors.DeadlockDetected):
+                time.sleep(pause)
+        return self._run(call, self._connect())
+
+    def _run(self, call: Call[T], connection: Connection[Any]) -> Rows[T]:
         try:
-            cursor = connection.cursor(row_factory=tuple_row)
+            # binary: the text of a time is another in each DateStyle
+            cursor = connection.cursor(binary=True, row_factory=tuple_row)
             cursor.execute(call.query, call.params)
             rows = cursor.fetchall()
         except psycopg.Error as error:
@@ -71,4 +84,5 @@ class Caller:
             autocommit=True,
             prepare_threshold=None,
             application_name="lockstep client",
+            **UTF8,
         )

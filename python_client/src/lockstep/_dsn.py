@@ -6,6 +6,9 @@ import os
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+UTF8 = {"client_encoding": "UTF8"}
+"""Setting of every connection of ours: a database or role may default to one that holds less."""
+
 
 def resolve_dsn(dsn: str | None = None) -> str:
     """

@@ -11,12 +11,15 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
+from ._dsn import UTF8
+
 PATIENCE: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
+    **UTF8,
 }
 """libpq settings that notice a dead link within half a minute, not after hours."""
 
@@ -94,7 +97,8 @@ class Session:
     async def call(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
         connection = await self.connect()
-        cursor = await connection.execute(query, params)
+        # binary: the text of a time is another in each DateStyle
+        cursor = await connection.execute(query, params, binary=True)
         rows: list[tuple[Any, ...]] = await cursor.fetchall()
         return rows
 

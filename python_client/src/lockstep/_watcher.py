@@ -343,7 +343,7 @@ class AsyncWatcher:
 
     @staticmethod
     async def _call(connection: AsyncConnection[tuple[Any, ...]], call: Call[T]) -> list[T]:
-        cursor = await connection.execute(call.query, call.params)
+        cursor = await connection.execute(call.query, call.params, binary=True)
         return [call.read(row) for row in await cursor.fetchall()]
 
 
