@@ -37,4 +37,17 @@ BEGIN
 END
 $$;
 
+-- Refuses a database that takes any bytes for text: what is cut out of one, such as the
+-- beginning of a long name in a message, need not be text to the client.
+DO $$
+BEGIN
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+        RAISE EXCEPTION 'database "%" has encoding SQL_ASCII', current_database()
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = 'It does not know what a character is.',
+                  HINT = 'Create a database with ENCODING ''UTF8''.';
+    END IF;
+END
+$$;
+
 COMMENT ON SCHEMA lockstep IS 'Durable workflows: a workflow is a row, Postgres is the orchestrator.';

@@ -43,6 +43,7 @@ BEGIN
         AS n (named_args, positional_args, workflow_id, deduplication_id, queue_partition_key, place)
     WHERE jsonb_typeof(n.named_args) <> 'object'
         OR jsonb_typeof(n.positional_args) <> 'array'
+        OR lockstep._is_too_large(n.named_args) OR lockstep._is_too_large(n.positional_args)
         OR btrim(n.workflow_id) = '' OR length(n.workflow_id) > 512
         OR btrim(n.deduplication_id) = '' OR length(n.deduplication_id) > 512
         OR (p_debounce IS NOT NULL AND n.deduplication_id IS NULL)

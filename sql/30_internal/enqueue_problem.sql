@@ -57,6 +57,12 @@ BEGIN
         v_message := 'headers must be a JSON object';
         v_detail := format('It is %s.', jsonb_typeof(p_headers));
         v_hint := 'Pass one key per header, or null.';
+    ELSIF lockstep._is_too_large(p_positional_args) THEN
+        RETURN lockstep._size_problem('positional_args', p_positional_args);
+    ELSIF lockstep._is_too_large(p_named_args) THEN
+        RETURN lockstep._size_problem('named_args', p_named_args);
+    ELSIF lockstep._is_too_large(p_headers) THEN
+        RETURN lockstep._size_problem('headers', p_headers);
     ELSIF p_on_duplicate IS NULL OR p_on_duplicate NOT IN ('raise', 'return') THEN
         v_message := 'on_duplicate must be ''raise'' or ''return''';
         v_detail := format('It is %s.', quote_nullable(left(p_on_duplicate, 40)));
@@ -77,8 +83,8 @@ BEGIN
         v_message := 'delay must not be negative, nor over 1000 years';
         v_detail := format('It is %s.', p_delay);
         v_hint := 'Leave it out to start at once.';
-    ELSIF NOT isfinite(p_run_at) THEN
-        v_message := 'run_at must be finite';
+    ELSIF p_run_at NOT BETWEEN '0001-01-02' AND '9999-12-30' THEN
+        v_message := 'run_at must be in the years 1 to 9999';
         v_detail := format('It is %s.', p_run_at);
         v_hint := 'Leave it out to start at once.';
     ELSIF p_timeout IS NOT NULL AND p_deadline IS NOT NULL THEN
@@ -89,8 +95,8 @@ BEGIN
         v_message := 'timeout must be positive, and at most 1000 years';
         v_detail := format('It is %s.', p_timeout);
         v_hint := 'Leave it out for no limit.';
-    ELSIF NOT isfinite(p_deadline) THEN
-        v_message := 'deadline must be finite';
+    ELSIF p_deadline NOT BETWEEN '0001-01-02' AND '9999-12-30' THEN
+        v_message := 'deadline must be in the years 1 to 9999';
         v_detail := format('It is %s.', p_deadline);
         v_hint := 'Leave it out for no limit.';
     ELSIF p_debounce IS NULL AND p_debounce_max_delay IS NOT NULL THEN

@@ -7,7 +7,7 @@ CREATE OR REPLACE FUNCTION lockstep._send_problem(
 )
 RETURNS text[]
 LANGUAGE plpgsql
-IMMUTABLE
+STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -21,6 +21,8 @@ BEGIN
         RETURN ARRAY[
             'message must not be null', 'It is null.', 'Pass ''null''::jsonb to send a JSON null.'
         ];
+    ELSIF lockstep._is_too_large(p_message) THEN
+        RETURN lockstep._size_problem('message', p_message);
     END IF;
 
     RETURN NULL;

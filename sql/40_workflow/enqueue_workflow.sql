@@ -50,6 +50,8 @@ BEGIN
         AND btrim(enqueue_workflow.queue_name) <> '' AND length(enqueue_workflow.queue_name) <= 512
         AND jsonb_typeof(enqueue_workflow.positional_args) = 'array'
         AND jsonb_typeof(enqueue_workflow.named_args) = 'object'
+        AND NOT lockstep._is_too_large(enqueue_workflow.positional_args)
+        AND NOT lockstep._is_too_large(enqueue_workflow.named_args)
         AND enqueue_workflow.on_duplicate = 'raise'
         AND enqueue_workflow.priority = 0
         AND num_nonnulls(

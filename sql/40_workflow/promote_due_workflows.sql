@@ -34,7 +34,7 @@ BEGIN
         WHERE w.deadline_at <= v_now
             AND w.completed_at IS NULL
         ORDER BY w.deadline_at
-        LIMIT promote_due_workflows.max_count
+        LIMIT greatest(promote_due_workflows.max_count, 0)
         FOR NO KEY UPDATE SKIP LOCKED
     );
 
@@ -70,7 +70,7 @@ BEGIN
         WHERE w.status IN ('DELAYED', 'WAITING')
             AND w.available_at <= v_now
         ORDER BY w.available_at
-        LIMIT promote_due_workflows.max_count
+        LIMIT greatest(promote_due_workflows.max_count, 0)
         FOR NO KEY UPDATE SKIP LOCKED
     );
 

@@ -20,17 +20,20 @@ SET enable_bitmapscan = off
 SET jit = off
 AS $$
 DECLARE
-    v_ended_before constant timestamptz := clock_timestamp() - purge_workflows.older_than;
+    v_ended_before timestamptz;
     v_ids text[] := ARRAY[]::text[];
     r_kind record;
 BEGIN
-    IF purge_workflows.older_than IS NULL OR purge_workflows.older_than < interval '0' THEN
-        RAISE EXCEPTION 'older_than must not be negative'
+    IF purge_workflows.older_than IS NULL
+        OR purge_workflows.older_than NOT BETWEEN interval '0' AND interval '1000 years'
+    THEN
+        RAISE EXCEPTION 'older_than must not be negative, nor over 1000 years'
             USING ERRCODE = 'invalid_parameter_value',
                   DETAIL = format('It is %s.', coalesce(purge_workflows.older_than::text, 'null')),
                   HINT = 'Pass how long workflows are kept after they ended, as interval ''30 days''.';
     END IF;
     PERFORM lockstep._checked_filter('{}', purge_workflows.max_count);
+    v_ended_before := clock_timestamp() - purge_workflows.older_than;
 
     FOR r_kind IN
         WITH RECURSIVE kind AS (

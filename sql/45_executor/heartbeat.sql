@@ -27,7 +27,7 @@ BEGIN
     UPDATE lockstep.executor AS e
     SET
         expires_at = clock_timestamp() + e.lease_duration,
-        is_idle = heartbeat.is_idle
+        is_idle = coalesce(heartbeat.is_idle, false)
     WHERE e.executor_id = heartbeat.executor_id
         AND lockstep._is_alive(e)
     RETURNING e.queues, e.workflow_names

@@ -16,6 +16,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+    IF read_stream.max_count < 0 THEN
+        RAISE EXCEPTION 'max_count must not be negative'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', read_stream.max_count),
+                  HINT = 'Pass null to read all of the stream.';
+    END IF;
+
     RETURN QUERY
     SELECT s."offset", s.value, s.is_end, s.written_at
     FROM lockstep.workflow_streams AS s

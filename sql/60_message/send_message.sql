@@ -32,6 +32,7 @@ BEGIN
         OR btrim(send_message.topic) = '' OR length(send_message.topic) > 512
         OR btrim(send_message.idempotency_key) = '' OR length(send_message.idempotency_key) > 512
         OR send_message.message IS NULL
+        OR lockstep._is_too_large(send_message.message)
     THEN
         v_problem := lockstep._send_problem(
             send_message.destination_id, send_message.message, send_message.topic,

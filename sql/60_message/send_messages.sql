@@ -55,7 +55,7 @@ BEGIN
         WHERE n.destination_id IS NULL OR btrim(n.destination_id) = '' OR length(n.destination_id) > 512
             OR btrim(send_messages.topic) = '' OR length(send_messages.topic) > 512
             OR btrim(n.idempotency_key) = '' OR length(n.idempotency_key) > 512
-            OR n.message IS NULL
+            OR n.message IS NULL OR lockstep._is_too_large(n.message)
         ORDER BY n.place
         LIMIT 1;
     END IF;

@@ -31,7 +31,7 @@ BEGIN
     WHERE NOT s.is_paused
         AND s.next_tick_at <= v_now
     ORDER BY s.next_tick_at = '-infinity' DESC, s.next_tick_at DESC
-    LIMIT due_schedules.max_count;
+    LIMIT greatest(due_schedules.max_count, 0);
 END
 $$;
 COMMENT ON FUNCTION lockstep.due_schedules(int) IS

@@ -12,8 +12,10 @@ AS $$
 DECLARE
     v_count int;
 BEGIN
-    IF purge_state_history.older_than IS NULL OR purge_state_history.older_than < interval '0' THEN
-        RAISE EXCEPTION 'older_than must not be negative'
+    IF purge_state_history.older_than IS NULL
+        OR purge_state_history.older_than NOT BETWEEN interval '0' AND interval '6000 years'
+    THEN
+        RAISE EXCEPTION 'older_than must not be negative, nor over 6000 years'
             USING ERRCODE = 'invalid_parameter_value',
                   DETAIL = format('It is %s.', coalesce(purge_state_history.older_than::text, 'null')),
                   HINT = 'Pass how long moves are kept, as interval ''1 year''.';
