@@ -129,7 +129,7 @@ async def run_worker(
 
     @contextlib.asynccontextmanager
     async def run(app: lockstep.App, **options: Any) -> AsyncIterator[lockstep.Worker]:
-        worker = lockstep.Worker(app, dsn=database.dsn, **options)
+        worker = lockstep.Worker(app, **{"dsn": database.dsn, **options})
         task = asyncio.create_task(worker.run())
         try:
             yield worker

@@ -12,6 +12,7 @@ from ._bulk_calls import EnqueueOptions
 from ._calls import WorkflowInfo
 from ._children import WorkflowHandle, map, start_workflow
 from ._client import Client
+from ._codec import UnreadableJson
 from ._determinism import now, patch, random, uuid
 from ._errors import (
     BlockingCall,
@@ -91,6 +92,7 @@ __all__ = [
     "StepMismatch",
     "StepTimeout",
     "TransactionFunction",
+    "UnreadableJson",
     "Unserializable",
     "WaitTimeout",
     "Worker",

@@ -12,7 +12,7 @@ from psycopg.rows import tuple_row
 
 from ._calls import Call
 from ._dsn import UTF8, resolve_dsn
-from ._errors import WorkflowNotFound, translate
+from ._errors import InvalidArgument, WorkflowNotFound, translate
 
 CONFLICT_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds before a call that met another one, and had no effect, is made again."""
@@ -70,6 +70,8 @@ class AsyncCaller:
             rows = await cursor.fetchall()
         except psycopg.Error as error:
             raise (translate(error) or error) from error
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(f"a text that UTF-8 cannot hold: {error}") from error
         return [call.read(row) for row in rows]
 
     async def _connect(self) -> AsyncConnection[Any]:

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from pydantic_core import from_json
-
-from ._codec import encode
+from ._codec import UnreadableJson, decode_if_readable, decode_json, encode
 from ._errors import WorkflowCancelled, WorkflowFailed
 from ._functions import WorkflowFunction
 from ._options import OPTION_NAMES, ConfiguredWorkflow, retry_policy
@@ -36,7 +34,7 @@ class WorkflowInfo:
 
     ``status`` is one of ENQUEUED, DELAYED, PENDING, WAITING, SUCCESS, ERROR, CANCELLED
     and MAX_RECOVERY_ATTEMPTS_EXCEEDED; ``output``, ``error``, ``inputs``, ``headers`` and
-    ``progress`` are JSON values. ``waiting_for`` names what wakes a WAITING workflow, such
+    ``progress`` are JSON values, UnreadableJson where Python's parser refuses one. ``waiting_for`` names what wakes a WAITING workflow, such
     as "message:approval".
     """
 
@@ -81,8 +79,11 @@ def result_of(
 ) -> Any:
     """Return the output of a workflow that ended, or raise why it has none."""
     if status == "SUCCESS":
+        if isinstance(output, UnreadableJson):
+            decode_json(output)  # raises why
         return output
-    error = error or {"type": "", "message": ""}
+    if isinstance(error, UnreadableJson) or error is None:
+        error = {"type": "", "message": error or ""}
     if status == "CANCELLED":
         raise WorkflowCancelled(
             f'workflow "{workflow_id}" was cancelled'
@@ -116,11 +117,11 @@ class Finding:
 
     def result(self, workflow_id: str) -> Any:
         """Return the output of the workflow that ended, or raise why it has none."""
-        return result_of(workflow_id, self.status, _json(self.output), _json(self.error))
+        return result_of(workflow_id, self.status, decode_json(self.output), decode_json(self.error))
 
     def value(self) -> Any:
         """Return the value of the event that is set."""
-        return _json(self.output)
+        return decode_json(self.output)
 
 
 def _first(row: Sequence[Any]) -> Any:
@@ -129,10 +130,6 @@ def _first(row: Sequence[Any]) -> Any:
 
 def _none(row: Sequence[Any]) -> None:
     return None
-
-
-def _json(text: str | None) -> Any:
-    return None if text is None else from_json(text)
 
 
 def enqueue_workflow(
@@ -216,7 +213,7 @@ def get_event(workflow_id: str, key: str) -> Call[Any]:
     return Call(
         "SELECT lockstep.get_event(%s, %s)::text",
         (workflow_id, key),
-        lambda row: _json(row[0]),
+        lambda row: decode_json(row[0]),
     )
 
 
@@ -274,7 +271,7 @@ def read_info(workflow_id: str, row: Sequence[Any]) -> WorkflowInfo:
     """Read the row of INFO_COLUMNS."""
     values = list(row)
     for place in (3, 4, 9, 23, 24):
-        values[place] = _json(values[place])
+        values[place] = decode_if_readable(values[place])
     values[19] = tuple(values[19])
     return WorkflowInfo(workflow_id, *values)
 

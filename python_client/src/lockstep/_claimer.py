@@ -79,6 +79,7 @@ class Claimer:
         self.low_water = LowWater()
         self._is_hungry = True
         self._full_since: float | None = None
+        self._at_most = worker.portion
 
     @property
     def is_idle(self) -> bool:
@@ -105,7 +106,12 @@ class Claimer:
                 self._look_again_in(early)
                 return 0
         self._is_hungry = False
-        return min(free, self._worker.portion)
+        return min(free, self._at_most)
+
+    def was_too_much(self, asked: int) -> None:
+        """Ask for fewer: together they are larger than an answer of the database can be."""
+        self._at_most = max(1, asked // 4)
+        self.ring()
 
     def came_back(self, asked: int, got: int, again_in: float | None = None) -> None:
         """
@@ -114,6 +120,8 @@ class Claimer:
         ``again_in`` seconds later a limit that kept something back will let it pass.
         """
         self._claimed_at = time.monotonic()
+        if got:
+            self._at_most = min(2 * self._at_most, self._worker.portion)
         if got == asked:
             self._full_since = self._full_since or self._claimed_at
             self._polls_in_vain = 0

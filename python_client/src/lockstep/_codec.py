@@ -20,6 +20,8 @@ from ._errors import InvalidInput, StepFailed, Unserializable
 
 _JSON_TYPES = (None, type(None), bool, int, float, str, Any, inspect.Signature.empty)
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_SIZE_LIMIT = 16 * 2**20
+"""Bytes of one value, as what enqueue_workflow() and send_message() take."""
 _MESSAGE_LIMIT = 10_000
 _TRACEBACK_LIMIT = 20_000
 
@@ -29,9 +31,15 @@ def encode(value: object) -> str:
     if value is None:
         return "null"
     try:
-        text = to_json(value, inf_nan_mode="strings").decode()
+        encoded = to_json(value, inf_nan_mode="strings")
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise Unserializable(f"cannot store {_describe(value)} as JSON: {error}") from error
+    if len(encoded) > _SIZE_LIMIT:
+        raise Unserializable(
+            f"cannot store {_describe(value)}: it takes {len(encoded) / 2**20:.1f} MB as JSON,"
+            " more than 16 MB; keep large data elsewhere and pass its key"
+        )
+    text = encoded.decode()
     if "\\u0000" in text and _NUL.search(text):
         raise Unserializable(
             f"cannot store {_describe(value)}: JSON in Postgres has no NUL character"
@@ -47,6 +55,25 @@ def decode_json(text: str | None) -> Any:
         raise Unserializable(
             f"cannot read a JSON value of {len(text or '')} characters: {error}"
         ) from error
+
+
+class UnreadableJson(str):
+    """
+    The text of a JSON value that Python's parser refuses, in the place of the value.
+
+    jsonb holds values that are nested more deeply, and numbers with more digits. Whoever
+    lists workflows still sees that they are there.
+    """
+
+    __slots__ = ()
+
+
+def decode_if_readable(text: str | None) -> Any:
+    """Return the value of a JSON text, or the text as UnreadableJson."""
+    try:
+        return decode_json(text)
+    except Unserializable:
+        return UnreadableJson(text)
 
 
 def _describe(value: object) -> str:

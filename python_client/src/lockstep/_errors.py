@@ -28,8 +28,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from psycopg import DataError, NotSupportedError, ProgrammingError
+
 if TYPE_CHECKING:
     import psycopg
+
+_REFUSED_BY_DRIVER = (DataError, ProgrammingError, NotSupportedError)
 
 
 class LockstepError(Exception):
@@ -175,11 +179,23 @@ _NOT_FOUND: dict[str, type[LockstepError]] = {
 
 
 def translate(error: psycopg.Error) -> LockstepError | None:
-    """Turn an error that a lockstep function raised into its class, if it has one."""
-    cls = _BY_SQLSTATE.get(error.sqlstate or "")
+    """
+    Turn an error of a call into its class, if it has one.
+
+    Class 22 is about an argument, whoever found it: the function, the type of its parameter
+    or, without a state, the driver. Class 54 says that one is too large or nested too deeply.
+    """
+    diag = error.diag
+    state = error.sqlstate or ""
+    if not state and isinstance(error, _REFUSED_BY_DRIVER):
+        return InvalidArgument(str(error))
+    cls = _BY_SQLSTATE.get(state)
+    if state[:2] in ("22", "54"):
+        cls = InvalidArgument
+    elif state == "42883" and (diag.message_primary or "").startswith("function lockstep."):
+        return InvalidArgument(f"an argument has another type: {diag.message_primary}")
     if cls is None:
         return None
-    diag = error.diag
     if cls is WorkflowNotFound:
         cls = _NOT_FOUND.get(diag.table_name or "", cls)
     parts = (diag.message_primary, diag.message_detail, diag.message_hint)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from ._calls import INFO_COLUMNS, Call, WorkflowInfo, _first, _json, _none, read_info
-from ._codec import encode
+from ._calls import INFO_COLUMNS, Call, WorkflowInfo, _first, _none, read_info
+from ._codec import decode_if_readable, encode
 from ._errors import InvalidArgument
 from ._options import refuse_unknown
 
@@ -191,5 +191,5 @@ def change_workflows(
 def _read_step(row: Sequence[Any]) -> StepInfo:
     values = list(row)
     for place in (3, 4):
-        values[place] = _json(values[place])
+        values[place] = decode_if_readable(values[place])
     return StepInfo(*values)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from ._calls import Call, _first, _json, _none
-from ._codec import encode
+from ._calls import Call, _first, _none
+from ._codec import decode_if_readable, encode
 from ._cron import Cron
 from ._errors import InvalidArgument
 from ._functions import WorkflowFunction
@@ -179,5 +179,5 @@ def backfill_schedule(schedule_name: str, from_time: datetime, to_time: datetime
 def _read_schedule(row: Sequence[Any]) -> ScheduleInfo:
     values = dict(zip(ScheduleInfo.__slots__, row, strict=True))
     for name in ("named_args", "headers", "retries"):
-        values[name] = _json(values[name])
+        values[name] = decode_if_readable(values[name])
     return ScheduleInfo(**values)

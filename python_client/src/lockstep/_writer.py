@@ -156,7 +156,12 @@ class Writer:
                 if claim_count:
                     self.doubts_claims |= not self._worker.session.is_connected
                     self._worker.claimer.came_back(claim_count, 0)
+                    is_claim_at_fault = error.sqlstate in _TOO_LARGE
+                    if is_claim_at_fault:
+                        self._worker.claimer.was_too_much(claim_count)
                     claim_count = 0
+                    if is_claim_at_fault and batch:
+                        continue  # the changes may be as good as ever
                 failure = classify(error)
                 if failure is Failure.LEASE_LOST:
                     await self._worker.start_over(executor_id)
@@ -270,6 +275,9 @@ class Writer:
             self.doubts_claims = True
             self._worker.claimer.ring()
 
+
+_TOO_LARGE = ("54000", "53200")
+"""States of an answer that the server has no room for."""
 
 _UNLESS_ANSWERED = {"timers": "lost", "children": "lost"}
 """What it means that a reply has nothing to say of a change; otherwise that all is well."""
