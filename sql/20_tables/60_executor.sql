@@ -16,11 +16,14 @@ CREATE TABLE lockstep.executor (
     expires_at timestamptz NOT NULL,
     timeline int,
     table_id oid,
+    suspect_id text,
+    alone_until timestamptz,
 
     CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
 
     CONSTRAINT executor_serves_a_queue_check CHECK (cardinality(queues) > 0),
-    CONSTRAINT executor_lease_is_positive_check CHECK (lease_duration > interval '0')
+    CONSTRAINT executor_lease_is_positive_check CHECK (lease_duration > interval '0'),
+    CONSTRAINT executor_alone_with_a_suspect_check CHECK ((suspect_id IS NULL) = (alone_until IS NULL))
 )
 -- a heartbeat is an UPDATE: room for it on the page keeps it off the index
 WITH (fillfactor = 50);
@@ -55,3 +58,7 @@ COMMENT ON COLUMN lockstep.executor.timeline IS
     'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.table_id IS
     'This table at the registration: after a restore from a dump, which makes another one, the executor is dead.';
+COMMENT ON COLUMN lockstep.executor.suspect_id IS
+    'Workflow that the worker runs alone, because workers died under it.';
+COMMENT ON COLUMN lockstep.executor.alone_until IS
+    'Until when the worker claims nothing beside that workflow while it runs.';

@@ -7,11 +7,7 @@
 -- look_again_in: seconds after which a claim may bring what this one could not, if a
 -- rate limit or another claim from the same queue is what kept it back.
 --
--- Of several queues the one comes first whose first workflow comes first, so that none
--- starves behind the backlog of another; those without limits count as one. The rows of
--- limited queues are locked before the time is taken that counts for rate limits. A row
--- that is locked is not waited for but read as "nothing now": the client that changes the
--- queue in an open transaction must not stop a worker that serves others too.
+-- What may have killed its workers runs alone, as _turn_of_suspects() describes it.
 CREATE OR REPLACE FUNCTION lockstep._claim(
     p_executor_id text,
     p_max_count int,
@@ -30,12 +26,9 @@ SET jit = off
 AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
-    v_ready tid[] := ARRAY[]::tid[];
-    v_limited text[];
-    v_free text[];
-    v_held lockstep.queue[];
+    v_ready tid[];
     r_executor lockstep.executor;
-    r_queue lockstep.queue;
+    r_turn record;
     r_ready record;
 BEGIN
     SELECT e.*
@@ -43,77 +36,36 @@ BEGIN
     FROM lockstep.executor AS e
     WHERE e.executor_id = p_executor_id;
 
-    v_limited := ARRAY(
-        SELECT q.queue_name
-        FROM lockstep.queue AS q
-        WHERE q.queue_name = ANY (r_executor.queues)
-            AND (
-                q.is_paused
-                OR num_nonnulls(
-                    q.concurrency, q.worker_concurrency, q.rate_limit,
-                    q.partition_concurrency, q.partition_rate_limit
-                ) > 0
-            )
-    );
-
-    IF v_limited = '{}' THEN
-        v_ready := lockstep._ready_in_queues(r_executor.queues, r_executor, p_max_count, p_low_water);
-    ELSE
-        v_free := ARRAY(SELECT unnest(r_executor.queues) EXCEPT SELECT unnest(v_limited));
-        v_held := ARRAY(
-            SELECT q
-            FROM lockstep.queue AS q
-            WHERE q.queue_name = ANY (v_limited)
-            ORDER BY q.queue_name
-            FOR NO KEY UPDATE SKIP LOCKED
-        );
-        v_now := clock_timestamp();
-        -- counts in other isolation levels are as old as the snapshot: a row that has changed
-        -- since fails the claim with 40001, where a row that was only locked would not
-        IF current_setting('transaction_isolation') <> 'read committed' THEN
-            UPDATE lockstep.queue AS q
-            SET is_paused = q.is_paused
-            WHERE q.queue_name IN (SELECT h.queue_name FROM unnest(v_held) AS h);
-        END IF;
-        IF cardinality(v_held) < cardinality(v_limited) THEN
-            look_again_in := 0.02 + 0.04 * random();
-        END IF;
-
-        FOR r_queue IN
-            SELECT q.*
-            FROM unnest(v_held || NULL::lockstep.queue) AS q  -- NULL stands for all without limits
-            LEFT JOIN LATERAL (
-                SELECT w.priority, w.available_at
-                FROM unnest(CASE WHEN q.queue_name IS NULL THEN v_free ELSE ARRAY[q.queue_name] END) AS n (queue_name)
-                CROSS JOIN LATERAL (
-                    SELECT w.priority, w.available_at
-                    FROM lockstep.workflow_status AS w
-                    WHERE w.queue_name = n.queue_name
-                        AND w.status = 'ENQUEUED'
-                    ORDER BY w.priority, w.available_at
-                    LIMIT 1
-                ) AS w
-                ORDER BY w.priority, w.available_at
-                LIMIT 1
-            ) AS head ON true
-            WHERE q.is_paused IS NOT TRUE
-            ORDER BY head.priority, head.available_at
-        LOOP
-            EXIT WHEN cardinality(v_ready) >= p_max_count;
-
-            IF r_queue.queue_name IS NULL THEN
-                v_ready := v_ready || lockstep._ready_in_queues(
-                    v_free, r_executor, p_max_count - cardinality(v_ready), p_low_water
-                );
-            ELSE
-                r_ready := lockstep._ready_in_limited_queue(
-                    r_queue, r_executor, p_max_count - cardinality(v_ready), v_now
-                );
-                v_ready := v_ready || r_ready.ready;
-                look_again_in := least(look_again_in, r_ready.look_again_in);
-            END IF;
-        END LOOP;
+    r_turn := lockstep._turn_of_suspects(r_executor, v_now);
+    IF r_turn.turn = 'wait' THEN
+        look_again_in := r_turn.look_again_in;
+        RETURN;
     END IF;
+
+    IF r_turn.turn = 'take' THEN
+        r_executor.alone_until := 'infinity';
+        r_ready := lockstep._ready(r_executor, 1, NULL);
+        v_ready := r_ready.ready;
+    END IF;
+
+    IF cardinality(v_ready) = 1 THEN
+        UPDATE lockstep.executor AS e
+        SET
+            suspect_id = w.workflow_id,
+            alone_until = CASE
+                WHEN w.attempts + 1 >= w.max_attempts THEN 'infinity'
+                ELSE v_now + e.lease_duration
+            END
+        FROM lockstep.workflow_status AS w
+        WHERE w.ctid = v_ready[1]
+            AND e.executor_id = p_executor_id;
+    ELSE
+        r_executor.alone_until := NULL;
+        r_ready := lockstep._ready(r_executor, p_max_count, p_low_water);
+        v_ready := r_ready.ready;
+    END IF;
+    v_now := r_ready.taken_at;
+    look_again_in := r_ready.look_again_in;
 
     WITH claimed_row AS (
         UPDATE lockstep.workflow_status AS w

@@ -1,4 +1,4 @@
--- Locks the first workflows of some queues without limits.
+-- Locks the first workflows of some queues without limits, those that _ready() asks for.
 --
 -- p_low_water as claim_workflows() describes it. Reads the claim index from its head, or
 -- the mark, and leaves it after n rows. Locks workflow rows, skipping locked ones.
@@ -44,6 +44,7 @@ BEGIN
                 AND w.status = 'ENQUEUED'
                 AND w.workflow_name = ANY (p_executor.workflow_names)
                 AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+                AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
             ORDER BY w.priority, w.available_at
             LIMIT p_max_count
             FOR NO KEY UPDATE SKIP LOCKED

@@ -28,6 +28,7 @@ BEGIN
                 AND w.status = 'ENQUEUED'
                 AND w.workflow_name = ANY (p_executor.workflow_names)
                 AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+                AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
                 AND w.ctid <> ALL (p_taken)
             ORDER BY w.queue_partition_key, w.priority, w.available_at
             LIMIT p_max_count
@@ -38,7 +39,9 @@ BEGIN
     v_candidates := ARRAY(
         SELECT h.row_id
         FROM (
-            SELECT w.ctid AS row_id, w.queue_partition_key, w.workflow_name, w.app_version
+            SELECT
+                w.ctid AS row_id, w.queue_partition_key, w.workflow_name, w.app_version,
+                lockstep._is_suspect(w.attempts, w.max_attempts) AS is_suspect
             FROM lockstep.workflow_status AS w
             WHERE w.queue_name = p_queue_name
                 AND w.status = 'ENQUEUED'
@@ -48,6 +51,7 @@ BEGIN
         WHERE h.queue_partition_key IS NULL
             AND h.workflow_name = ANY (p_executor.workflow_names)
             AND (h.app_version IS NULL OR h.app_version = p_executor.app_version)
+            AND h.is_suspect = (p_executor.alone_until IS NOT NULL)
             AND h.row_id <> ALL (p_taken)
         LIMIT p_max_count
     );

@@ -185,6 +185,7 @@ VALUES
     ('state_history', 'has_a_state', '{"from_state": null, "to_state": null}'),
     ('executor', 'serves_a_queue', '{"queues": []}'),
     ('executor', 'lease_is_positive', '{"lease_duration": "0 s"}'),
+    ('executor', 'alone_with_a_suspect', '{"suspect_id": "w"}'),
     ('schedule', 'name_has_a_length', '{"schedule_name": ""}'),
     ('schedule', 'name_has_a_length', jsonb_build_object('schedule_name', repeat('x', 401))),
     ('schedule', 'named_args_are_an_object', '{"named_args": []}'),
