@@ -335,7 +335,9 @@ class Transaction:
 
     # -- executors --------------------------------------------------------------------------
 
-    def register_executor(self, *, queues: list[str], workflow_names: list[str]) -> str:
+    def register_executor(
+        self, *, queues: list[str], workflow_names: list[str], lease_duration: str
+    ) -> str:
         executor_id = self._new_id(Executor)
         self.insert(Executor(executor_id=executor_id, queues=tuple(sorted(queues))))
         return executor_id
@@ -451,6 +453,31 @@ class Transaction:
 
     def claim_workflows(self, *, executor_id: str, max_count: int) -> list[tuple[Any, ...]]:
         executor = self._hold_executor(executor_id)
+        running = self._running(executor_id)
+        if executor.suspect_id is not None:
+            if executor.suspect_id in [workflow.workflow_id for workflow in running]:
+                return []
+            executor = self.update(executor, suspect_id=None)
+        ready: list[Workflow] = []
+        if not running and self._suspects_of(executor):
+            ready = self._ready(executor, 1, suspects=True)
+        if ready:
+            self.update(executor, suspect_id=ready[0].workflow_id)
+        else:
+            ready = self._ready(executor, max_count, suspects=False)
+        return [self._claim(workflow, executor_id) for workflow in ready]
+
+    def _suspects_of(self, executor: Executor) -> list[Workflow]:
+        paused = [queue.queue_name for queue in self.all(Queue) if queue.is_paused]
+        return [
+            workflow
+            for workflow in self.all(Workflow)
+            if workflow.is_suspect
+            and workflow.queue_name in executor.queues
+            and workflow.queue_name not in paused
+        ]
+
+    def _ready(self, executor: Executor, max_count: int, *, suspects: bool) -> list[Workflow]:
         limited = {
             queue.queue_name: queue
             for queue in self.all(Queue)
@@ -466,10 +493,10 @@ class Transaction:
             first = [
                 workflow
                 for name in names
-                for workflow in self._lock_ready(name, min(rooms.get(name, wanted), wanted))
+                for workflow in self._lock_ready(name, min(rooms.get(name, wanted), wanted), suspects)
             ]
             ready += sorted(first, key=self._place)[:wanted]
-        return [self._claim(workflow, executor_id) for workflow in ready]
+        return ready
 
     def _room_in(self, queue: Queue) -> int:
         if not self.lock(queue, Lock.NO_KEY_UPDATE, skips_locked=True) or queue.is_paused:
@@ -490,11 +517,13 @@ class Transaction:
         ]
         return min(places, default=(math.inf,))
 
-    def _lock_ready(self, queue_name: str, max_count: int) -> list[Workflow]:
+    def _lock_ready(self, queue_name: str, max_count: int, suspects: bool) -> list[Workflow]:
         ready = [
             workflow
             for workflow in self.all(Workflow)
-            if workflow.status == "ENQUEUED" and workflow.queue_name == queue_name
+            if workflow.status == "ENQUEUED"
+            and workflow.queue_name == queue_name
+            and workflow.is_suspect == suspects
         ]
         locked: list[Workflow] = []
         for workflow in sorted(ready, key=self._place):

@@ -67,6 +67,12 @@ class Workflow(Row):
     def is_unfinished(self) -> bool:
         return self.status in UNFINISHED
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it waits, and so many executors died under it that it runs alone."""
+        deaths = self.attempts
+        return self.status == "ENQUEUED" and deaths > 0 and deaths >= min(3, self.max_attempts - 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step(Row):
@@ -111,6 +117,7 @@ class Executor(Row):
     executor_id: str
     queues: tuple[str, ...]
     lease: str = "runs"  # or "ended"; "declared dead" for good
+    suspect_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,7 @@ SENDS = (13, 14)
 # the machine never decides what is due.
 DELAYS = (600, 4200)
 PASSES = (1200, 7200)
+LEASE = "1 day"  # so long that no executor runs dry for a suspect
 
 
 class Manner(Enum):
@@ -457,6 +458,7 @@ class ProtocolMachine(RuleBasedStateMachine):
             Manner.COMMITS,
             queues=list(queues),
             workflow_names=[WORKFLOW_NAME],
+            lease_duration=LEASE,
         )
         number = len(self.executors_of(worker)) + 1
         self.executors.append(Identity(worker, number, answer[0][0]))
