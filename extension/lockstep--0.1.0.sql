@@ -67,23 +67,6 @@ END;
 COMMENT ON FUNCTION lockstep._generate_id(timestamptz) IS
     'Generates a time-ordered id, a UUID version 7 as text.';
 
--- sql/00_prelude/30_is_suspect.sql
-
--- Tells whether a workflow that waits is suspected of killing its workers.
---
--- While it waits, attempts counts the workers that died under it, and perhaps under many
--- others at the same time. One is suspected from the third death on, and before its last
--- attempt in any case.
-CREATE FUNCTION lockstep._is_suspect(p_attempts int, p_max_attempts int)
-RETURNS boolean
-LANGUAGE sql
-IMMUTABLE
-BEGIN ATOMIC
-    SELECT p_attempts > 0 AND p_attempts >= least(3, p_max_attempts - 1);
-END;
-COMMENT ON FUNCTION lockstep._is_suspect(int, int) IS
-    'Tells whether a workflow that waits is suspected of killing its workers.';
-
 -- sql/20_tables/10_workflow_status.sql
 
 -- One row per workflow: what to run, where it stands, who runs it, how it ended.
@@ -173,12 +156,6 @@ CREATE TABLE lockstep.workflow_status (
 CREATE INDEX workflow_status_claim_idx
 ON lockstep.workflow_status (queue_name, priority, available_at)
 WHERE status = 'ENQUEUED';
-
--- _turn_of_suspects() finds those under which workers died. The predicate is written so that
--- no other query's condition implies it
-CREATE INDEX workflow_status_suspect_idx
-ON lockstep.workflow_status (queue_name, available_at)
-WHERE (status = 'ENQUEUED') IS TRUE AND lockstep._is_suspect(attempts, max_attempts);
 
 -- a claim from a queue with limits per partition takes the partitions in turn
 CREATE INDEX workflow_status_partition_idx
@@ -603,14 +580,11 @@ CREATE TABLE lockstep.executor (
     is_idle boolean NOT NULL DEFAULT false,
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at timestamptz NOT NULL,
-    suspect_id text,
-    alone_until timestamptz,
 
     CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
 
     CONSTRAINT executor_serves_a_queue_check CHECK (cardinality(queues) > 0),
-    CONSTRAINT executor_lease_is_positive_check CHECK (lease_duration > interval '0'),
-    CONSTRAINT executor_alone_with_a_suspect_check CHECK ((suspect_id IS NULL) = (alone_until IS NULL))
+    CONSTRAINT executor_lease_is_positive_check CHECK (lease_duration > interval '0')
 )
 -- a heartbeat is an UPDATE: room for it on the page keeps it off the index
 WITH (fillfactor = 50);
@@ -641,10 +615,6 @@ COMMENT ON COLUMN lockstep.executor.registered_at IS
     'When the worker registered.';
 COMMENT ON COLUMN lockstep.executor.expires_at IS
     'End of the lease unless a heartbeat extends it; -infinity once declared dead.';
-COMMENT ON COLUMN lockstep.executor.suspect_id IS
-    'Workflow that the worker runs alone, because workers died under it.';
-COMMENT ON COLUMN lockstep.executor.alone_until IS
-    'Until when the worker claims nothing beside that workflow while it runs.';
 
 -- sql/20_tables/70_schedule.sql
 
@@ -1294,7 +1264,11 @@ COMMENT ON FUNCTION lockstep._checked_filter(jsonb, int) IS
 -- look_again_in: seconds after which a claim may bring what this one could not, if a
 -- rate limit or another claim from the same queue is what kept it back.
 --
--- What may have killed its workers runs alone, as _turn_of_suspects() describes it.
+-- Of several queues the one comes first whose first workflow comes first, so that none
+-- starves behind the backlog of another; those without limits count as one. The rows of
+-- limited queues are locked before the time is taken that counts for rate limits. A row
+-- that is locked is not waited for but read as "nothing now": the client that changes the
+-- queue in an open transaction must not stop a worker that serves others too.
 CREATE FUNCTION lockstep._claim(
     p_executor_id text,
     p_max_count int,
@@ -1313,9 +1287,12 @@ SET jit = off
 AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
-    v_ready tid[];
+    v_ready tid[] := ARRAY[]::tid[];
+    v_limited text[];
+    v_free text[];
+    v_held lockstep.queue[];
     r_executor lockstep.executor;
-    r_turn record;
+    r_queue lockstep.queue;
     r_ready record;
 BEGIN
     SELECT e.*
@@ -1323,36 +1300,77 @@ BEGIN
     FROM lockstep.executor AS e
     WHERE e.executor_id = p_executor_id;
 
-    r_turn := lockstep._turn_of_suspects(r_executor, v_now);
-    IF r_turn.turn = 'wait' THEN
-        look_again_in := r_turn.look_again_in;
-        RETURN;
-    END IF;
+    v_limited := ARRAY(
+        SELECT q.queue_name
+        FROM lockstep.queue AS q
+        WHERE q.queue_name = ANY (r_executor.queues)
+            AND (
+                q.is_paused
+                OR num_nonnulls(
+                    q.concurrency, q.worker_concurrency, q.rate_limit,
+                    q.partition_concurrency, q.partition_rate_limit
+                ) > 0
+            )
+    );
 
-    IF r_turn.turn = 'take' THEN
-        r_executor.alone_until := 'infinity';
-        r_ready := lockstep._ready(r_executor, 1, NULL);
-        v_ready := r_ready.ready;
-    END IF;
-
-    IF cardinality(v_ready) = 1 THEN
-        UPDATE lockstep.executor AS e
-        SET
-            suspect_id = w.workflow_id,
-            alone_until = CASE
-                WHEN w.attempts + 1 >= w.max_attempts THEN 'infinity'
-                ELSE v_now + e.lease_duration
-            END
-        FROM lockstep.workflow_status AS w
-        WHERE w.ctid = v_ready[1]
-            AND e.executor_id = p_executor_id;
+    IF v_limited = '{}' THEN
+        v_ready := lockstep._ready_in_queues(r_executor.queues, r_executor, p_max_count, p_low_water);
     ELSE
-        r_executor.alone_until := NULL;
-        r_ready := lockstep._ready(r_executor, p_max_count, p_low_water);
-        v_ready := r_ready.ready;
+        v_free := ARRAY(SELECT unnest(r_executor.queues) EXCEPT SELECT unnest(v_limited));
+        v_held := ARRAY(
+            SELECT q
+            FROM lockstep.queue AS q
+            WHERE q.queue_name = ANY (v_limited)
+            ORDER BY q.queue_name
+            FOR NO KEY UPDATE SKIP LOCKED
+        );
+        v_now := clock_timestamp();
+        -- counts in other isolation levels are as old as the snapshot: a row that has changed
+        -- since fails the claim with 40001, where a row that was only locked would not
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            UPDATE lockstep.queue AS q
+            SET is_paused = q.is_paused
+            WHERE q.queue_name IN (SELECT h.queue_name FROM unnest(v_held) AS h);
+        END IF;
+        IF cardinality(v_held) < cardinality(v_limited) THEN
+            look_again_in := 0.02 + 0.04 * random();
+        END IF;
+
+        FOR r_queue IN
+            SELECT q.*
+            FROM unnest(v_held || NULL::lockstep.queue) AS q  -- NULL stands for all without limits
+            LEFT JOIN LATERAL (
+                SELECT w.priority, w.available_at
+                FROM unnest(CASE WHEN q.queue_name IS NULL THEN v_free ELSE ARRAY[q.queue_name] END) AS n (queue_name)
+                CROSS JOIN LATERAL (
+                    SELECT w.priority, w.available_at
+                    FROM lockstep.workflow_status AS w
+                    WHERE w.queue_name = n.queue_name
+                        AND w.status = 'ENQUEUED'
+                    ORDER BY w.priority, w.available_at
+                    LIMIT 1
+                ) AS w
+                ORDER BY w.priority, w.available_at
+                LIMIT 1
+            ) AS head ON true
+            WHERE q.is_paused IS NOT TRUE
+            ORDER BY head.priority, head.available_at
+        LOOP
+            EXIT WHEN cardinality(v_ready) >= p_max_count;
+
+            IF r_queue.queue_name IS NULL THEN
+                v_ready := v_ready || lockstep._ready_in_queues(
+                    v_free, r_executor, p_max_count - cardinality(v_ready), p_low_water
+                );
+            ELSE
+                r_ready := lockstep._ready_in_limited_queue(
+                    r_queue, r_executor, p_max_count - cardinality(v_ready), v_now
+                );
+                v_ready := v_ready || r_ready.ready;
+                look_again_in := least(look_again_in, r_ready.look_again_in);
+            END IF;
+        END LOOP;
     END IF;
-    v_now := r_ready.taken_at;
-    look_again_in := r_ready.look_again_in;
 
     WITH claimed_row AS (
         UPDATE lockstep.workflow_status AS w
@@ -2799,118 +2817,9 @@ END;
 COMMENT ON FUNCTION lockstep._one_line(text, int) IS
     'Makes one line of a text of any origin.';
 
--- sql/30_internal/ready.sql
-
--- Locks the workflows that an executor may start now, in the order of their queues.
---
--- Of several queues the one comes first whose first workflow comes first, so that none
--- starves behind the backlog of another; those without limits count as one. The rows of
--- limited queues are locked before the time is taken that counts for rate limits. A row
--- that is locked is not waited for but read as "nothing now": the client that changes the
--- queue in an open transaction must not stop a worker that serves others too.
---
--- Suspects are passed over, or, if p_executor.alone_until is set, everything else is.
--- look_again_in as _claim() describes it.
-CREATE FUNCTION lockstep._ready(
-    p_executor lockstep.executor,
-    p_max_count int,
-    p_low_water jsonb,
-    OUT ready tid[],
-    OUT taken_at timestamptz,
-    OUT look_again_in double precision
-)
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_limited text[];
-    v_free text[];
-    v_held lockstep.queue[];
-    r_queue lockstep.queue;
-    r_ready record;
-BEGIN
-    ready := ARRAY[]::tid[];
-    taken_at := clock_timestamp();
-
-    v_limited := ARRAY(
-        SELECT q.queue_name
-        FROM lockstep.queue AS q
-        WHERE q.queue_name = ANY (p_executor.queues)
-            AND (
-                q.is_paused
-                OR num_nonnulls(
-                    q.concurrency, q.worker_concurrency, q.rate_limit,
-                    q.partition_concurrency, q.partition_rate_limit
-                ) > 0
-            )
-    );
-
-    IF v_limited = '{}' THEN
-        ready := lockstep._ready_in_queues(p_executor.queues, p_executor, p_max_count, p_low_water);
-    ELSE
-        v_free := ARRAY(SELECT unnest(p_executor.queues) EXCEPT SELECT unnest(v_limited));
-        v_held := ARRAY(
-            SELECT q
-            FROM lockstep.queue AS q
-            WHERE q.queue_name = ANY (v_limited)
-            ORDER BY q.queue_name
-            FOR NO KEY UPDATE SKIP LOCKED
-        );
-        taken_at := clock_timestamp();
-        -- counts in other isolation levels are as old as the snapshot: a row that has changed
-        -- since fails the claim with 40001, where a row that was only locked would not
-        IF current_setting('transaction_isolation') <> 'read committed' THEN
-            UPDATE lockstep.queue AS q
-            SET is_paused = q.is_paused
-            WHERE q.queue_name IN (SELECT h.queue_name FROM unnest(v_held) AS h);
-        END IF;
-        IF cardinality(v_held) < cardinality(v_limited) THEN
-            look_again_in := 0.02 + 0.04 * random();
-        END IF;
-
-        FOR r_queue IN
-            SELECT q.*
-            FROM unnest(v_held || NULL::lockstep.queue) AS q  -- NULL stands for all without limits
-            LEFT JOIN LATERAL (
-                SELECT w.priority, w.available_at
-                FROM unnest(CASE WHEN q.queue_name IS NULL THEN v_free ELSE ARRAY[q.queue_name] END) AS n (queue_name)
-                CROSS JOIN LATERAL (
-                    SELECT w.priority, w.available_at
-                    FROM lockstep.workflow_status AS w
-                    WHERE w.queue_name = n.queue_name
-                        AND w.status = 'ENQUEUED'
-                    ORDER BY w.priority, w.available_at
-                    LIMIT 1
-                ) AS w
-                ORDER BY w.priority, w.available_at
-                LIMIT 1
-            ) AS head ON true
-            WHERE q.is_paused IS NOT TRUE
-            ORDER BY head.priority, head.available_at
-        LOOP
-            EXIT WHEN cardinality(ready) >= p_max_count;
-
-            IF r_queue.queue_name IS NULL THEN
-                ready := ready || lockstep._ready_in_queues(
-                    v_free, p_executor, p_max_count - cardinality(ready), p_low_water
-                );
-            ELSE
-                r_ready := lockstep._ready_in_limited_queue(
-                    r_queue, p_executor, p_max_count - cardinality(ready), taken_at
-                );
-                ready := ready || r_ready.ready;
-                look_again_in := least(look_again_in, r_ready.look_again_in);
-            END IF;
-        END LOOP;
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION lockstep._ready(lockstep.executor, int, jsonb) IS
-    'Locks the workflows that an executor may start now, in the order of their queues.';
-
 -- sql/30_internal/ready_in_queues.sql
 
--- Locks the first workflows of some queues without limits, those that _ready() asks for.
+-- Locks the first workflows of some queues without limits.
 --
 -- p_low_water as claim_workflows() describes it. Reads the claim index from its head, or
 -- the mark, and leaves it after n rows. Locks workflow rows, skipping locked ones.
@@ -2956,7 +2865,6 @@ BEGIN
                 AND w.status = 'ENQUEUED'
                 AND w.workflow_name = ANY (p_executor.workflow_names)
                 AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-                AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
             ORDER BY w.priority, w.available_at
             LIMIT p_max_count
             FOR NO KEY UPDATE SKIP LOCKED
@@ -3468,95 +3376,6 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._take_move(text, jsonb, boolean) IS
     'Takes the note that a row may be on its way to another partition, if there is one.';
-
--- sql/30_internal/turn_of_suspects.sql
-
--- Tells what a claim of an executor does about workflows that may kill it.
---
--- A worker that dies takes all it runs with it, so its death says little of any one of
--- them. Therefore a suspect (_is_suspect()) runs alone: an executor that holds nothing
--- takes it and nothing else, for the time of a lease, and until its end if the attempt is
--- the last. So what ends in the dead letter died alone, and an innocent workflow is not
--- charged with more than the deaths that made it a suspect.
---
--- turn: 'take', a suspect waits and the executor holds nothing; 'wait', nothing may be
--- claimed, because the executor runs a suspect (look_again_in: for so many seconds more)
--- or shall run dry for one; 'none' otherwise. Where no executor is without work for a lease, half
--- of them claim nothing for a while, and then the other half, in turns whose length grows
--- with the time that a suspect has waited: so it waits no longer than a few times the
--- longest execution, and the rest of the work goes on.
-CREATE FUNCTION lockstep._turn_of_suspects(
-    p_executor lockstep.executor,
-    p_now timestamptz,
-    OUT turn text,
-    OUT look_again_in double precision
-)
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v_since timestamptz;
-    v_leases double precision;
-BEGIN
-    turn := 'none';
-
-    IF p_executor.suspect_id IS NOT NULL THEN
-        IF p_executor.alone_until > p_now AND EXISTS (
-            SELECT
-            FROM lockstep.workflow_status AS w
-            WHERE w.workflow_id = p_executor.suspect_id
-                AND (w.status, w.executor_id) IS NOT DISTINCT FROM ('PENDING', p_executor.executor_id)
-        ) THEN
-            turn := 'wait';
-            IF isfinite(p_executor.alone_until) THEN
-                look_again_in := extract(EPOCH FROM p_executor.alone_until - p_now)::double precision;
-            END IF;
-            RETURN;
-        END IF;
-
-        UPDATE lockstep.executor AS e
-        SET suspect_id = NULL, alone_until = NULL
-        WHERE e.executor_id = p_executor.executor_id;
-    END IF;
-
-    v_since := (
-        SELECT min(w.available_at)
-        FROM lockstep.workflow_status AS w
-        WHERE (w.status = 'ENQUEUED') IS TRUE  -- as the index of suspects says it, and no other
-            AND lockstep._is_suspect(w.attempts, w.max_attempts)
-            AND w.queue_name = ANY (p_executor.queues)
-            AND w.workflow_name = ANY (p_executor.workflow_names)
-            AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-            AND NOT EXISTS (
-                SELECT
-                FROM lockstep.queue AS q
-                WHERE q.queue_name = w.queue_name
-                    AND q.is_paused
-            )
-    );
-
-    IF v_since IS NULL THEN
-        RETURN;
-    ELSIF NOT EXISTS (
-        SELECT
-        FROM lockstep.workflow_status AS w
-        WHERE w.status = 'PENDING'
-            AND w.executor_id = p_executor.executor_id
-    ) THEN
-        turn := 'take';
-        RETURN;
-    END IF;
-
-    v_leases := (
-        extract(EPOCH FROM p_now - v_since) / extract(EPOCH FROM p_executor.lease_duration)
-    )::double precision;
-    IF v_leases >= 1 AND floor(ln(v_leases) / ln(2))::int % 2 = abs(hashtext(p_executor.executor_id) % 2) THEN
-        turn := 'wait';
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION lockstep._turn_of_suspects(lockstep.executor, timestamptz) IS
-    'Tells what a claim of an executor does about workflows that may kill it.';
 
 -- sql/30_internal/wake_waiters.sql
 
@@ -8067,7 +7886,6 @@ BEGIN
                 AND w.status = 'ENQUEUED'
                 AND w.workflow_name = ANY (p_executor.workflow_names)
                 AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-                AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
                 AND w.ctid <> ALL (p_taken)
             ORDER BY w.queue_partition_key, w.priority, w.available_at
             LIMIT p_max_count
@@ -8078,9 +7896,7 @@ BEGIN
     v_candidates := ARRAY(
         SELECT h.row_id
         FROM (
-            SELECT
-                w.ctid AS row_id, w.queue_partition_key, w.workflow_name, w.app_version,
-                lockstep._is_suspect(w.attempts, w.max_attempts) AS is_suspect
+            SELECT w.ctid AS row_id, w.queue_partition_key, w.workflow_name, w.app_version
             FROM lockstep.workflow_status AS w
             WHERE w.queue_name = p_queue_name
                 AND w.status = 'ENQUEUED'
@@ -8090,7 +7906,6 @@ BEGIN
         WHERE h.queue_partition_key IS NULL
             AND h.workflow_name = ANY (p_executor.workflow_names)
             AND (h.app_version IS NULL OR h.app_version = p_executor.app_version)
-            AND h.is_suspect = (p_executor.alone_until IS NOT NULL)
             AND h.row_id <> ALL (p_taken)
         LIMIT p_max_count
     );
@@ -8217,7 +8032,6 @@ BEGIN
                     AND w.status = 'ENQUEUED'
                     AND w.workflow_name = ANY (p_executor.workflow_names)
                     AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-                    AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
                 ORDER BY w.queue_partition_key, w.priority, w.available_at
                 LIMIT 1
                 FOR NO KEY UPDATE SKIP LOCKED

@@ -34,6 +34,9 @@ _SHORT_SLEEP = 1.0
 _REPLAY_TURNS = 2
 """Turns of the loop that a replayed call waits, as new tasks start while a first one does."""
 
+_DEAF_PAUSE = 1.0
+"""Seconds that code waits which swallows the end of its run and calls again."""
+
 _BUSY_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds before a suspension that a sender's open transaction prevented is tried again."""
 
@@ -84,13 +87,14 @@ class Branches:
         self._suspending: asyncio.Future[None] | None = None
         self._busy_count = 0
         self._look_count = 0
+        self._is_refused = False
 
     async def call(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Run a durable call of a branch, which is busy meanwhile unless it waits."""
         while self._suspending is not None:
             await asyncio.shield(self._suspending)
         if self._run.ended is not None:
-            raise RunEnded
+            await self._refuse()
         self._open_count += 1
         try:
             if self._run.is_replaying:
@@ -100,6 +104,13 @@ class Branches:
         finally:
             self._open_count -= 1
             self._consider_suspension()
+
+    async def _refuse(self) -> None:
+        """Tell user code that its run is over; make it wait if it does not listen."""
+        if self._is_refused:
+            await asyncio.sleep(_DEAF_PAUSE)
+        self._is_refused = True
+        raise RunEnded
 
     def from_thread(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the worker's loop and wait for it in the calling thread."""

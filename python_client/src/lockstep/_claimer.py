@@ -109,7 +109,7 @@ class Claimer:
         return min(free, self._at_most)
 
     def was_too_much(self, asked: int) -> None:
-        """Ask for fewer: together they are larger than an answer of the database can be."""
+        """Ask for fewer: together they are too large for an answer, or for our memory."""
         self._at_most = max(1, asked // 4)
         self.ring()
 

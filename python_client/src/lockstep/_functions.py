@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 from . import _own_transaction, _transaction
 from ._children import call_child
 from ._codec import ArgumentCodec, ReturnCodec
+from ._exits import exits_contained
 from ._options import ConfiguredWorkflow, OnDuplicate
 from ._retry import Retry
 from ._run import Run
@@ -209,7 +210,8 @@ class StepFunction(_Named[P, R]):
     ) -> Any:
         token = self._enter(run, action)
         try:
-            return await self.call_async(run, action, args, kwargs)
+            with exits_contained():
+                return await self.call_async(run, action, args, kwargs)
         finally:
             current_scope.reset(token)
 
@@ -218,7 +220,8 @@ class StepFunction(_Named[P, R]):
     ) -> Any:
         token = self._enter(run, action)
         try:
-            return self.call_sync(run, action, args, kwargs)
+            with exits_contained():
+                return self.call_sync(run, action, args, kwargs)
         finally:
             current_scope.reset(token)
 

@@ -17,7 +17,15 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
-from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor, Connection, errors
+from psycopg import (
+    AsyncClientCursor,
+    AsyncConnection,
+    AsyncCursor,
+    ClientCursor,
+    Connection,
+    Cursor,
+    errors,
+)
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
@@ -29,7 +37,15 @@ from ._timeout import within
 if TYPE_CHECKING:
     from ._functions import TransactionFunction
 
-_RECORD_AND_COMMIT = "SELECT lockstep.record_step(%s, %s, %s, %s, %s, %s::jsonb, %s, %s); COMMIT"
+_CLEAN = (
+    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *;"
+    " SELECT pg_advisory_unlock_all(); DISCARD TEMP"
+)
+"""Takes back what a step did to its session, so that it does not reach another step."""
+
+_RECORD_AND_COMMIT = (
+    "SELECT lockstep.record_step(%s, %s, %s, %s, %s, %s::jsonb, %s, %s); COMMIT; " + _CLEAN
+)
 _RECORDED = "SELECT output::text, error::text FROM lockstep.get_step(%s, %s)"
 _CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected)
 _CONFLICT_TRIES = 20
@@ -40,6 +56,7 @@ class _CommitGuard:
     """Keeps a step from ending its transaction, which would part its writes from its record."""
 
     is_in_step = False
+    is_dirty = False
 
     def refuse_in_step(self, what: str) -> None:
         if self.is_in_step:
@@ -60,6 +77,10 @@ class AsyncStepConnection(_CommitGuard, AsyncConnection[Any]):
         self.refuse_in_step("rollback")
         await super().rollback()
 
+    async def close(self) -> None:
+        self.refuse_in_step("close")
+        await super().close()
+
 
 class StepConnection(_CommitGuard, Connection[Any]):
     """The connection of a plain transactional step."""
@@ -71,6 +92,28 @@ class StepConnection(_CommitGuard, Connection[Any]):
     def rollback(self) -> None:
         self.refuse_in_step("rollback")
         super().rollback()
+
+    def close(self) -> None:
+        self.refuse_in_step("close")
+        super().close()
+
+
+async def clean_async(connection: AsyncStepConnection) -> None:
+    """Clean a connection that goes back to the pool, unless that was done with its commit."""
+    connection.row_factory = tuple_row
+    connection.cursor_factory = AsyncCursor
+    if connection.is_dirty:
+        await AsyncClientCursor(connection).execute(_CLEAN)
+        connection.is_dirty = False
+
+
+def clean(connection: StepConnection) -> None:
+    """Clean a connection that goes back to the pool, unless that was done with its commit."""
+    connection.row_factory = tuple_row
+    connection.cursor_factory = Cursor
+    if connection.is_dirty:
+        ClientCursor(connection).execute(_CLEAN)
+        connection.is_dirty = False
 
 
 def _pauses() -> Generator[float, None, None]:
@@ -182,7 +225,7 @@ async def run_async(
                 if recorded is None:
                     attempt.raise_failure()
                     await connection.execute(attempt.begin)
-                    connection.is_in_step = True
+                    connection.is_in_step = connection.is_dirty = True
                     try:
                         value = await within(step, step.function(connection, *args, **kwargs))
                     finally:
@@ -190,6 +233,7 @@ async def run_async(
                     text, value = step.returns.encode(value)
                     params = attempt.record_params(connection, text, started)
                     await AsyncClientCursor(connection).execute(_RECORD_AND_COMMIT, params)
+                    connection.is_dirty = False
                     return value
         except Exception as error:
             pause = attempt.pause_after(error, _is_broken(connection, error))
@@ -221,7 +265,7 @@ def run_sync(
                 if recorded is None:
                     attempt.raise_failure()
                     connection.execute(attempt.begin)
-                    connection.is_in_step = True
+                    connection.is_in_step = connection.is_dirty = True
                     try:
                         value = step.function(connection, *args, **kwargs)
                     finally:
@@ -229,6 +273,7 @@ def run_sync(
                     text, value = step.returns.encode(value)
                     params = attempt.record_params(connection, text, started)
                     ClientCursor(connection).execute(_RECORD_AND_COMMIT, params)
+                    connection.is_dirty = False
                     return value
         except Exception as error:
             pause = attempt.pause_after(error, _is_broken(connection, error))

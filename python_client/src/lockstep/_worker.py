@@ -32,6 +32,7 @@ from ._claimer import Claimer
 from ._codec import encode
 from ._dsn import resolve_dsn, writable
 from ._errors import InvalidArgument, NotInstalled, translate
+from ._exits import task_factory
 from ._functions import WorkflowFunction
 from ._listener import Listener
 from ._pulse import Pulse
@@ -40,8 +41,9 @@ from ._run import Run
 from ._saga import COMPENSATE, compensation_of
 from ._scheduler import BACKFILL, Scheduler, backfill
 from ._session import PATIENCE, Session
-from ._transaction import AsyncStepConnection, StepConnection
+from ._transaction import AsyncStepConnection, StepConnection, clean, clean_async
 from ._version import __version__, check_version
+from ._watchdog import Watchdog
 from ._writer import Writer
 
 _REGISTER = "SELECT lockstep.register_executor(%s::text[], %s::text[], %s, %s, %s, %s, %s, %s)"
@@ -141,6 +143,9 @@ class Worker:
         self.pulse = Pulse(self, self._lease.total_seconds())
         self.scheduler = Scheduler(self)
         self.listener = Listener(self, self._dsn)
+        watchdog = Watchdog(self, self._dsn, self._lease.total_seconds())
+        if self.loop.get_task_factory() is None:
+            self.loop.set_task_factory(task_factory)
 
         await self._check_installation()
         await self._declare()
@@ -160,11 +165,15 @@ class Worker:
         ]
         stopping = asyncio.create_task(self._stopping.wait())
         self.claimer.ring()
+        watchdog.start()
         try:
             await self._until_stopped(engine, stopping)
         finally:
             stopping.cancel()
             await self._shut_down(engine)
+            watchdog.stop()
+            if self.loop.get_task_factory() is task_factory:
+                self.loop.set_task_factory(None)
 
     async def _until_stopped(
         self, engine: list[asyncio.Task[None]], stopping: asyncio.Task[Any]
@@ -334,6 +343,7 @@ class Worker:
                     min_size=0,
                     max_size=self._max_connections,
                     open=False,
+                    reset=clean_async,
                     kwargs=self._pool_options(),
                 )
                 await self._async_pool.open()
@@ -349,6 +359,7 @@ class Worker:
                     min_size=0,
                     max_size=self._max_connections,
                     open=True,
+                    reset=clean,
                     kwargs=self._pool_options(),
                 )
             return self._sync_pool

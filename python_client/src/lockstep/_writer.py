@@ -33,6 +33,9 @@ _LOCKED_PAUSE = 0.25
 _LONGEST_LOCKED_PAUSE = 5.0
 """Seconds, doubling up to the longest, before a change that met a locked row is tried again."""
 
+_LARGEST_BATCH = 16 * 1024 * 1024
+"""Characters after which no more changes are taken into a call: what is large goes alone."""
+
 _STUCK_AFTER = 5
 """Failures in a row, with the server there, after which changes are sent one by one."""
 
@@ -124,9 +127,7 @@ class Writer:
     async def flush(self) -> None:
         """Commit what is pending, up to a portion of it, and claim what there is room for."""
         self._is_wake_requested = False  # before the look, so that no thread's change is missed
-        count = min(len(self._pending), self._worker.portion)
-        batch = [self._pending.popleft() for _ in range(count)]
-        batch = [change for change in batch if not self._drop_if_ended(change)]
+        batch = self._next_batch()
         kinds = Counter(change.kind for change in batch)
         claim_count = self._worker.claimer.wanted(kinds["outcomes"], kinds["suspensions"])
         if batch or claim_count:
@@ -134,6 +135,16 @@ class Writer:
             await self._send(batch, claim_count)
             self._flushing = []
         await self._retry_one()
+
+    def _next_batch(self) -> list[Change]:
+        batch: list[Change] = []
+        size = 0
+        while self._pending and len(batch) < self._worker.portion and size < _LARGEST_BATCH:
+            change = self._pending.popleft()
+            if not self._drop_if_ended(change):
+                batch.append(change)
+                size += len(change.body)
+        return batch
 
     @staticmethod
     def _drop_if_ended(change: Change) -> bool:
@@ -248,6 +259,8 @@ class Writer:
             claimed = reply["claimed"] or ()
             self._worker.claimer.low_water.note(claim_count, claimed, reply["claim_seconds"])
             self._worker.claimer.came_back(claim_count, len(claimed), reply["claim_again_in"])
+            if len(rows[0][0]) > _LARGEST_BATCH:
+                self._worker.claimer.was_too_much(claim_count)
             for row in claimed:
                 self._worker.start(row)
                 if row["deadline_in"] is not None:

@@ -493,7 +493,9 @@ class Transaction:
             first = [
                 workflow
                 for name in names
-                for workflow in self._lock_ready(name, min(rooms.get(name, wanted), wanted), suspects)
+                for workflow in self._lock_ready(
+                    name, min(rooms.get(name, wanted), wanted), suspects
+                )
             ]
             ready += sorted(first, key=self._place)[:wanted]
         return ready
