@@ -46,18 +46,23 @@ DECLARE
     r_rival record;
 BEGIN
     IF p_workflow_ids IS NOT NULL THEN
-        SELECT w.workflow_id, w.workflow_name, w.queue_name
+        SELECT w.workflow_id, w.workflow_name, w.queue_name, lockstep._may_see(w.enqueued_by) AS is_visible
         INTO r_rival
         FROM unnest(p_workflow_ids, p_deduplication_ids) AS n (workflow_id, deduplication_id)
         INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = n.workflow_id
         WHERE (w.queue_name, w.deduplication_id, w.started_at, w.completed_at)
             IS DISTINCT FROM (p_queue_name, n.deduplication_id, NULL, NULL)
+            OR NOT lockstep._may_see(w.enqueued_by)
         LIMIT 1;
 
         IF FOUND THEN
             RAISE EXCEPTION 'workflow "%" exists already', r_rival.workflow_id
                 USING ERRCODE = 'unique_violation',
-                      DETAIL = format('It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name),
+                      DETAIL = CASE
+                          WHEN r_rival.is_visible
+                              THEN format('It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name)
+                          ELSE 'It is not visible to this role.'
+                      END,
                       HINT = 'Leave workflow_id out: with debounce, calls are told apart by deduplication_id.';
         END IF;
     END IF;
@@ -106,7 +111,9 @@ BEGIN
                 enqueued_by = excluded.enqueued_by,
                 headers = excluded.headers,
                 retries = excluded.retries
-            WHERE w.workflow_name = excluded.workflow_name AND w.started_at IS NULL
+            WHERE w.workflow_name = excluded.workflow_name
+                AND w.started_at IS NULL
+                AND lockstep._may_see(w.enqueued_by)
             RETURNING w.deduplication_id, w.workflow_id, w.status
         )
 
@@ -123,21 +130,29 @@ BEGIN
         );
         EXIT WHEN v_open = '{}';
 
-        SELECT w.workflow_id, w.workflow_name, w.deduplication_id
+        SELECT
+            w.workflow_id, w.workflow_name, w.deduplication_id, lockstep._may_see(w.enqueued_by) AS is_visible
         INTO r_rival
         FROM lockstep.workflow_status AS w
         WHERE w.queue_name = p_queue_name
             AND w.deduplication_id = ANY (v_open)
             AND w.completed_at IS NULL
-            AND w.workflow_name <> p_workflow_name
+            AND (w.workflow_name <> p_workflow_name OR NOT lockstep._may_see(w.enqueued_by))
         LIMIT 1;
 
         IF FOUND THEN
             RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
                 p_queue_name, r_rival.deduplication_id
                 USING ERRCODE = 'unique_violation',
-                      DETAIL = format('It is workflow "%s" and runs "%s".', r_rival.workflow_id, r_rival.workflow_name),
-                      HINT = 'Use another deduplication_id for another workflow_name.';
+                      DETAIL = CASE
+                          WHEN r_rival.is_visible
+                              THEN format('It is workflow "%s" and runs "%s".', r_rival.workflow_id, r_rival.workflow_name)
+                          ELSE 'It is not visible to this role.'
+                      END,
+                      HINT = CASE
+                          WHEN r_rival.is_visible THEN 'Use another deduplication_id for another workflow_name.'
+                          ELSE 'Use another deduplication_id, or a queue of your own.'
+                      END;
         END IF;
 
         UPDATE lockstep.workflow_status AS w

@@ -147,13 +147,14 @@ BEGIN
 
         EXIT WHEN FOUND;
 
-        SELECT w.workflow_name, w.queue_name
+        SELECT w.workflow_name, w.queue_name, lockstep._may_see(w.enqueued_by) AS is_visible
         INTO r_rival
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = v_workflow_id;
 
         IF FOUND THEN
-            IF r_rival.workflow_name = enqueue_workflow.workflow_name
+            IF r_rival.is_visible
+                AND r_rival.workflow_name = enqueue_workflow.workflow_name
                 AND r_rival.queue_name = enqueue_workflow.queue_name
             THEN
                 RETURN v_workflow_id;
@@ -161,13 +162,15 @@ BEGIN
 
             RAISE EXCEPTION 'workflow "%" exists already', v_workflow_id
                 USING ERRCODE = 'unique_violation',
-                      DETAIL = format(
-                          'It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name
-                      ),
+                      DETAIL = CASE
+                          WHEN r_rival.is_visible
+                              THEN format('It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name)
+                          ELSE 'It is not visible to this role.'
+                      END,
                       HINT = 'Use another workflow_id for another workflow or queue.';
         END IF;
 
-        SELECT w.workflow_id, w.status
+        SELECT w.workflow_id, w.status, lockstep._may_see(w.enqueued_by) AS is_visible
         INTO r_rival
         FROM lockstep.workflow_status AS w
         WHERE w.queue_name = enqueue_workflow.queue_name
@@ -175,15 +178,23 @@ BEGIN
             AND w.completed_at IS NULL;
 
         IF FOUND THEN
-            IF enqueue_workflow.on_duplicate = 'return' THEN
+            IF r_rival.is_visible AND enqueue_workflow.on_duplicate = 'return' THEN
                 RETURN r_rival.workflow_id;
             END IF;
 
             RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
                 enqueue_workflow.queue_name, enqueue_workflow.deduplication_id
                 USING ERRCODE = 'unique_violation',
-                      DETAIL = format('It is workflow "%s", %s.', r_rival.workflow_id, r_rival.status),
-                      HINT = 'Pass on_duplicate => ''return'' to get its id instead of this error.';
+                      DETAIL = CASE
+                          WHEN r_rival.is_visible
+                              THEN format('It is workflow "%s", %s.', r_rival.workflow_id, r_rival.status)
+                          ELSE 'It is not visible to this role.'
+                      END,
+                      HINT = CASE
+                          WHEN r_rival.is_visible
+                              THEN 'Pass on_duplicate => ''return'' to get its id instead of this error.'
+                          ELSE 'Use another deduplication_id, or a queue of your own.'
+                      END;
         END IF;
     END LOOP;
 

@@ -48,7 +48,8 @@ BEGIN
                 AND v.key = 'lockstep.progress'
         )
     FROM lockstep.workflow_status AS w
-    WHERE w.workflow_id = get_workflow.workflow_id;
+    WHERE w.workflow_id = get_workflow.workflow_id
+        AND lockstep._may_see(w.enqueued_by);
 
     IF NOT FOUND THEN
         PERFORM lockstep._refuse_unknown_workflow(get_workflow.workflow_id);

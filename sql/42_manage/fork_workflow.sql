@@ -1,8 +1,8 @@
 -- Enqueues a new workflow that goes on where another one was before a step.
 --
 -- The source may be in any status and stays as it is. The fork has its name, arguments,
--- priority, partition, headers, retries, timeout and, unless they are given, its queue
--- and app_version. It begins with the source's finished steps before from_step: those
+-- priority, partition, headers, retries, timeout, who enqueued it, so that the same tenant
+-- sees it, and, unless they are given, its queue and app_version. It begins with the source's finished steps before from_step: those
 -- whose place in the main branch, step_id % 65536, is smaller. What was published before
 -- the first of the other steps began is copied too: events, of which the last value is
 -- known and no earlier one, and streams. Not copied are messages, as what the source
@@ -101,7 +101,7 @@ BEGIN
         coalesce(fork_workflow.app_version, r_source.app_version), r_source.max_attempts,
         v_now, v_now,
         CASE WHEN r_source.timeout IS NULL AND r_source.deadline_at > v_now THEN r_source.deadline_at END,
-        r_source.timeout, r_source.workflow_id, lockstep._caller(), r_source.headers, r_source.retries
+        r_source.timeout, r_source.workflow_id, r_source.enqueued_by, r_source.headers, r_source.retries
     )
     ON CONFLICT DO NOTHING;
 

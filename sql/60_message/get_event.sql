@@ -11,15 +11,14 @@ DECLARE
 BEGIN
     SELECT v.value
     INTO v_value
-    FROM lockstep.workflow_events AS v
-    WHERE v.workflow_id = get_event.workflow_id
-        AND v.key = get_event.key;
+    FROM lockstep.workflow_status AS w
+    LEFT JOIN lockstep.workflow_events AS v
+        ON v.workflow_id = get_event.workflow_id
+        AND v.key = get_event.key
+    WHERE w.workflow_id = get_event.workflow_id
+        AND lockstep._may_see(w.enqueued_by);
 
-    IF NOT FOUND AND NOT EXISTS (
-        SELECT
-        FROM lockstep.workflow_status AS w
-        WHERE w.workflow_id = get_event.workflow_id
-    ) THEN
+    IF NOT FOUND THEN
         PERFORM lockstep._refuse_unknown_workflow(get_event.workflow_id);
     END IF;
 

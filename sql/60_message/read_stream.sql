@@ -23,6 +23,15 @@ BEGIN
                   HINT = 'Pass null to read all of the stream.';
     END IF;
 
+    PERFORM
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = read_stream.workflow_id
+        AND lockstep._may_see(w.enqueued_by);
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(read_stream.workflow_id);
+    END IF;
+
     RETURN QUERY
     SELECT s."offset", s.value, s.is_end, s.written_at
     FROM lockstep.workflow_streams AS s
@@ -31,14 +40,6 @@ BEGIN
         AND s."offset" >= read_stream.from_offset
     ORDER BY s."offset"
     LIMIT read_stream.max_count;
-
-    IF NOT FOUND AND NOT EXISTS (
-        SELECT
-        FROM lockstep.workflow_status AS w
-        WHERE w.workflow_id = read_stream.workflow_id
-    ) THEN
-        PERFORM lockstep._refuse_unknown_workflow(read_stream.workflow_id);
-    END IF;
 END
 $$;
 COMMENT ON FUNCTION lockstep.read_stream(text, text, bigint, int) IS

@@ -46,6 +46,7 @@ BEGIN
     INTO r_workflow
     FROM lockstep.workflow_status AS w
     WHERE w.workflow_id = send_message.destination_id
+        AND lockstep._may_see(w.enqueued_by)
     FOR KEY SHARE;
 
     IF NOT FOUND THEN

@@ -68,6 +68,7 @@ BEGIN
         SELECT w.workflow_id, w.waiting_for
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = ANY (send_messages.destination_ids)
+            AND lockstep._may_see(w.enqueued_by)
         ORDER BY w.workflow_id
         FOR KEY SHARE
     )

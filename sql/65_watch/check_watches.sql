@@ -7,7 +7,7 @@
 --   ended      nothing more will be published: the workflow has ended with status, and,
 --              where the end itself is watched, with output or error; or the stream is
 --              closed before the offset;
---   unknown    there is no such workflow;
+--   unknown    there is no such workflow, or it is another tenant's;
 --   busy       it may be coming at this moment: look again soon (only with tells_busy).
 -- Of the others nothing has come, and with tells_busy nothing that comes later is
 -- missed by a watch that was committed before this call.
@@ -41,6 +41,7 @@ BEGIN
             INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.workflow_id])
             WHERE w.completed_at IS NULL
                 AND w.xmax <> 0
+                AND lockstep._may_see(w.enqueued_by)
         );
 
         IF v_changing <> '{}' THEN
@@ -62,6 +63,11 @@ BEGIN
                         AS (workflow_id text, event_key text, stream_key text, from_offset bigint)
                 ) WITH ORDINALITY AS a (workflow_id, event_key, stream_key, from_offset, place)
                 WHERE num_nonnulls(a.event_key, a.stream_key) > 0
+                    AND (
+                        SELECT lockstep._may_see(w.enqueued_by)
+                        FROM lockstep.workflow_status AS w
+                        WHERE w.workflow_id = a.workflow_id
+                    )
                     AND (
                         SELECT true
                         FROM lockstep.workflow_events AS v
@@ -92,7 +98,7 @@ BEGIN
             v.workflow_id IS NOT NULL OR (
                 SELECT true
                 FROM lockstep.workflow_streams AS s
-                WHERE s.workflow_id = a.workflow_id
+                WHERE s.workflow_id = w.workflow_id
                     AND s.key = a.stream_key
                     AND s."offset" >= coalesce(a.from_offset, 0)
                 LIMIT 1
@@ -100,7 +106,7 @@ BEGIN
             w.completed_at IS NOT NULL OR coalesce((
                 SELECT s.is_end
                 FROM lockstep.workflow_streams AS s
-                WHERE s.workflow_id = a.workflow_id
+                WHERE s.workflow_id = w.workflow_id
                     AND s.key = a.stream_key
                 ORDER BY s."offset" DESC
                 LIMIT 1
@@ -110,9 +116,11 @@ BEGIN
             jsonb_to_recordset(check_watches.watches)
                 AS (workflow_id text, event_key text, stream_key text, from_offset bigint)
         ) WITH ORDINALITY AS a (workflow_id, event_key, stream_key, from_offset, place)
-        LEFT JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.workflow_id])
+        LEFT JOIN lockstep.workflow_status AS w
+            ON w.workflow_id = ANY (ARRAY[a.workflow_id])
+            AND lockstep._may_see(w.enqueued_by)
         LEFT JOIN lockstep.workflow_events AS v
-            ON v.workflow_id = ANY (ARRAY[a.workflow_id])
+            ON v.workflow_id = ANY (ARRAY[w.workflow_id])
             AND v.key = ANY (ARRAY[a.event_key])
     )
 

@@ -53,6 +53,7 @@ BEGIN
     ) AS a
     INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.workflow_id])
     WHERE w.completed_at IS NULL
+        AND lockstep._may_see(w.enqueued_by)
         AND (
             SELECT true
             FROM lockstep.waiter AS known

@@ -94,6 +94,8 @@ BEGIN ATOMIC
             ('admin', 'list_schedules'),
             ('admin', 'trigger_schedule'),
             ('admin', 'backfill_schedule'),
+            ('admin', 'enable_tenant_isolation'),
+            ('admin', 'disable_tenant_isolation'),
             ('admin', 'grant_usage')
     ) AS c (capability, function_name);
 END;

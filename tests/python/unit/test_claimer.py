@@ -27,17 +27,12 @@ def claims(claimer: Claimer, count: int) -> list[int]:
     return asked
 
 
-def test_claims_begin_with_one_and_grow_to_a_portion(claimer: Claimer) -> None:
-    assert claims(claimer, 8) == [1, 2, 4, 8, 16, 32, 50, 50]
-
-
-def test_claims_begin_anew_after_one_that_was_too_large(claimer: Claimer) -> None:
-    claims(claimer, 8)
-    claimer.claim_fewer()
-    assert claims(claimer, 3) == [1, 2, 4]
+def test_claims_shrink_after_one_that_was_too_large_and_grow_again(claimer: Claimer) -> None:
+    assert claims(claimer, 2) == [50, 50]
+    claimer.was_too_much(50)
+    assert claims(claimer, 4) == [12, 24, 48, 50]
 
 
 def test_claims_do_not_shrink_when_little_is_there(claimer: Claimer) -> None:
-    claims(claimer, 8)
     claimer.came_back(50, 3)
     assert claims(claimer, 1) == [50]
