@@ -10,7 +10,7 @@
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
 -- Refuses a schema that someone else owns or filled: whoever owns the schema
--- could replace our functions, and what lies in it could shadow them.
+-- could replace our functions, and what lies in it, or is put there, could shadow them.
 DO $$
 DECLARE
     v_owner text := (
@@ -18,6 +18,7 @@ DECLARE
         FROM pg_catalog.pg_namespace AS n
         WHERE n.nspname = 'lockstep'
     );
+    v_creators text;
 BEGIN
     IF v_owner <> current_user THEN
         RAISE EXCEPTION 'schema "lockstep" belongs to %', v_owner
@@ -26,13 +27,34 @@ BEGIN
                       'restore a dump in the name of its owner (pg_restore --role).';
     END IF;
 
-    IF EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'lockstep'::regnamespace)
-        OR EXISTS (SELECT FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'lockstep'::regnamespace)
-        OR EXISTS (SELECT FROM pg_catalog.pg_type AS t WHERE t.typnamespace = 'lockstep'::regnamespace)
+    -- what is in a schema depends on it, of whatever kind it is; so does what applies to it
+    IF EXISTS (
+        SELECT
+        FROM pg_catalog.pg_depend AS d
+        WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass
+            AND d.refobjid = 'lockstep'::regnamespace
+            AND d.classid <> 'pg_catalog.pg_extension'::regclass
+    )
     THEN
         RAISE EXCEPTION 'schema "lockstep" is not empty'
             USING ERRCODE = 'duplicate_schema',
                   HINT = 'Lockstep needs the schema for itself; move or drop what is in it.';
+    END IF;
+
+    SELECT string_agg(DISTINCT coalesce(r.rolname, 'PUBLIC'), ', ')
+    INTO v_creators
+    FROM pg_catalog.pg_namespace AS n
+    CROSS JOIN LATERAL aclexplode(n.nspacl) AS a
+    LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = a.grantee
+    WHERE n.nspname = 'lockstep'
+        AND a.grantee <> n.nspowner
+        AND a.privilege_type = 'CREATE';
+
+    IF v_creators IS NOT NULL THEN
+        RAISE EXCEPTION 'others may create objects in schema "lockstep"'
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('These roles may: %s.', v_creators),
+                  HINT = 'Create the schema before the install, and REVOKE CREATE ON SCHEMA lockstep from them.';
     END IF;
 END
 $$;

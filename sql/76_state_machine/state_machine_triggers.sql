@@ -49,6 +49,7 @@ $move$;
         'version_column', state_machine_triggers.version_column
     )::text;
     v_problem text[];
+    v_by_default text;
     r_table record;
     r_key record;
 BEGIN
@@ -181,8 +182,18 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 
+    -- whoever may execute the function can make triggers that record what never happened
+    SELECT string_agg(DISTINCT quote_ident(r.rolname), ', ')
+    INTO v_by_default
+    FROM pg_default_acl AS d
+    CROSS JOIN LATERAL aclexplode(d.defaclacl) AS a
+    INNER JOIN pg_roles AS r ON r.oid = a.grantee
+    WHERE d.defaclobjtype = 'f'
+        AND d.defaclrole = current_user::regrole
+        AND a.grantee <> d.defaclrole;
+
     FOREACH statement IN ARRAY ARRAY[
-        format('REVOKE ALL ON FUNCTION %s() FROM public', r_table.function_name),
+        format('REVOKE ALL ON FUNCTION %s() FROM %s', r_table.function_name, concat_ws(', ', 'public', v_by_default)),
         format('ALTER FUNCTION %s() OWNER TO %s', r_table.function_name, r_table.owner)
     ]
     LOOP

@@ -47,7 +47,14 @@ SELECT is(
     '42501: permission denied for function attach_state_machine',
     'an application cannot attach'
 );
+ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO lockstep_test_app;
+ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT EXECUTE ON FUNCTIONS TO lockstep_test_stranger, PUBLIC;
 SELECT lockstep.attach_state_machine('shop.orders', 'state', 'order');
+SELECT ok(
+    NOT has_function_privilege(r.role, 'shop.orders_state_machine()', 'EXECUTE'),
+    format('default privileges do not let %s make triggers with the function', r.role)
+)
+FROM (VALUES ('lockstep_test_app'), ('lockstep_test_stranger'), ('public')) AS r (role);
 SELECT is(
     p.proowner::regrole::text, 'lockstep_test_owner',
     'the trigger function belongs to the owner of the table, though a superuser attached'

@@ -98,6 +98,17 @@ def empty(cluster: Cluster) -> Iterator[Database]:
 
 
 @pytest.fixture
+def installer(cluster: Cluster, empty: Database) -> Iterator[Database]:
+    """The same database, as a role that has CREATE on it and nothing else."""
+    name = empty.value("SELECT current_database()")
+    empty.rows("CREATE ROLE installer LOGIN")
+    empty.rows(f"GRANT CREATE ON DATABASE {name} TO installer")
+    yield Database(f"{empty.dsn} user=installer")
+    empty.rows("DROP OWNED BY installer")
+    empty.rows("DROP ROLE installer")
+
+
+@pytest.fixture
 def start_worker(database: Database, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
     """Start worker processes of an app in tests/python/apps; killed when the test ends."""
     workers: list[WorkerProcess] = []

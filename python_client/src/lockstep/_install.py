@@ -56,7 +56,8 @@ def install_lockstep(dsn: str | None = None, method: Method = Method.AUTO) -> st
             return f"lockstep {installed} is installed already"
         if method is Method.AUTO:
             is_available = connection.execute(
-                "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'lockstep')"
+                "SELECT EXISTS ("
+                " SELECT FROM pg_catalog.pg_available_extensions AS e WHERE e.name = 'lockstep')"
             ).fetchone()
             method = Method.EXTENSION if cast(Any, is_available)[0] else Method.SQL
         script = "CREATE EXTENSION lockstep" if method is Method.EXTENSION else plain_sql()
@@ -115,7 +116,9 @@ def _update_script(connection: psycopg.Connection[Any], installed: str) -> str:
 
 
 def _installed_version(connection: psycopg.Connection[Any]) -> str | None:
-    row = connection.execute("SELECT to_regprocedure('lockstep.version()') IS NOT NULL").fetchone()
+    row = connection.execute(
+        "SELECT pg_catalog.to_regprocedure('lockstep.version()') IS NOT NULL"
+    ).fetchone()
     if row is None or not row[0]:
         return None
     version = connection.execute("SELECT lockstep.version()").fetchone()

@@ -94,7 +94,7 @@ class Listener:
     async def _hears_echo(self, connection: AsyncConnection[object]) -> bool:
         channel = f"lockstep_probe_{uuid.uuid4().hex}"
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        await self._worker.session.call("SELECT pg_notify(%s, '')", channel)
+        await self._worker.session.call("SELECT pg_catalog.pg_notify(%s, '')", channel)
         echoes = [_ async for _ in connection.notifies(timeout=_PROBE_TIMEOUT, stop_after=1)]
         await connection.execute(sql.SQL("UNLISTEN {}").format(sql.Identifier(channel)))
         return bool(echoes)

@@ -237,7 +237,7 @@ class AsyncWatcher:
         """Notify ourselves from another session: an own echo would come through any pooler."""
         with contextlib.suppress(psycopg.Error):
             async with await self._connect() as connection:
-                await connection.execute("SELECT pg_notify(%s, '')", [self._channel])
+                await connection.execute("SELECT pg_catalog.pg_notify(%s, '')", [self._channel])
 
     def _hear(self, notification: Notify) -> None:
         if notification.channel != self._channel:

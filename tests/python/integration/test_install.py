@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,6 @@ from waiting import eventually
 ROOT = Path(__file__).parents[3]
 
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
-
-
-@pytest.fixture
-def installer(cluster: Cluster, empty: Database) -> Iterator[Database]:
-    """The same database, as a role that has CREATE on it and nothing else."""
-    name = empty.value("SELECT current_database()")
-    empty.rows("CREATE ROLE installer LOGIN")
-    empty.rows(f"GRANT CREATE ON DATABASE {name} TO installer")
-    yield Database(f"{empty.dsn} user=installer")
-    empty.rows("DROP OWNED BY installer")
-    empty.rows("DROP ROLE installer")
 
 
 def run_cli(database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -79,21 +67,6 @@ def test_schema_of_somebody_else_is_refused(empty: Database, installer: Database
     finally:
         empty.rows("DROP OWNED BY squatter CASCADE")
         empty.rows("DROP ROLE squatter")
-
-
-@pytest.mark.parametrize(
-    "squat",
-    [
-        "CREATE TABLE lockstep.workflow_status (id int)",
-        "CREATE FUNCTION lockstep.now() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        "CREATE TYPE lockstep.state AS ENUM ('on')",
-    ],
-)
-def test_schema_that_is_not_empty_is_refused(empty: Database, squat: str) -> None:
-    empty.rows("CREATE SCHEMA lockstep")
-    empty.rows(squat)
-    with pytest.raises(psycopg.errors.DuplicateSchema, match="is not empty"):
-        empty.rows("CREATE EXTENSION lockstep")
 
 
 @pytest.mark.parametrize("method", ["extension", "sql"])
