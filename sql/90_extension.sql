@@ -15,3 +15,4 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.state_history', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.state_move', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.schedule', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.pending_grant', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.tenant_isolation', '');

@@ -1,9 +1,8 @@
 -- Tells whether the caller may see what another role enqueued.
 --
--- Everything, unless enable_tenant_isolation() was called, which turns on row-level security
--- of workflow_status: that is the switch, and there is no other. Then a tenant sees what a
--- role enqueued whose rights it has. Who may claim any workflow, or read all tables,
--- is no tenant. A role that was dropped since has nobody.
+-- Everything, unless enable_tenant_isolation() was called. Then a tenant sees what a role
+-- enqueued whose rights it has. Who may claim any workflow, or read all tables, is no
+-- tenant. What was enqueued by a role that was dropped since is theirs alone to see.
 --
 -- PL/pgSQL, because it keeps its plan (_is_held()). Asked about others' workflows only.
 CREATE OR REPLACE FUNCTION lockstep._is_open_to_caller(p_enqueued_by text)
@@ -15,7 +14,7 @@ AS $$
 DECLARE
     v_caller constant name := lockstep._caller()::name;
 BEGIN
-    RETURN NOT (SELECT c.relrowsecurity FROM pg_class AS c WHERE c.oid = 'lockstep.workflow_status'::regclass)
+    RETURN NOT EXISTS (SELECT FROM lockstep.tenant_isolation)
         OR coalesce(pg_has_role(v_caller, to_regrole(quote_ident(p_enqueued_by)), 'USAGE'), false)
         OR has_table_privilege(v_caller, 'lockstep.executor', 'SELECT')
         OR has_function_privilege(v_caller, 'lockstep.claim_workflows(text, int, jsonb)', 'EXECUTE');

@@ -1,12 +1,12 @@
 -- Enqueues a new workflow that goes on where another one was before a step.
 --
 -- The source may be in any status and stays as it is. The fork has its name, arguments,
--- priority, partition, headers, retries, timeout, who enqueued it, so that the same tenant
--- sees it, and, unless they are given, its queue and app_version. It begins with the source's finished steps before from_step: those
--- whose place in the main branch, step_id % 65536, is smaller. What was published before
--- the first of the other steps began is copied too: events, of which the last value is
--- known and no earlier one, and streams. Not copied are messages, as what the source
--- received is in its steps; the deduplication id; the parent; and a deadline that has
+-- priority, partition, headers, retries, timeout and enqueued_by, so that the same tenant sees
+-- it, and, unless they are given, its queue and app_version. It begins with the source's finished
+-- steps before from_step: those whose place in the main branch, step_id % 65536, is smaller.
+-- What was published before the first of the other steps began is copied too: events, of which
+-- the last value is known and no earlier one, and streams. Not copied are messages, as what the
+-- source received is in its steps; the deduplication id; the parent; and a deadline that has
 -- passed or came from a timeout. Steps with an undo step are undone if the fork fails.
 --
 -- Returns the new id. The same call with the same new_workflow_id returns it again;

@@ -42,6 +42,7 @@ VALUES
         'from_state', 'a', 'event', 'e', 'to_state', 'b', 'changed_at', now(), 'changed_by', 'me',
         'transaction_id', 1
     )),
+    ('tenant_isolation', '{"is_enabled": true, "enabled_at": "2026-01-01", "enabled_by": "me"}'),
     ('state_move', '{"transaction_id": 1, "table_name": "o", "previous_key": {"id": 1}, "key": {"id": 2}}'),
     ('schedule', jsonb_build_object(
         'schedule_name', 's', 'cron', '* * * * *', 'time_zone', 'UTC', 'workflow_name', 'greet', 'queue_name', 'q',
@@ -193,7 +194,8 @@ VALUES
     ('schedule', 'on_missed_is_known', '{"on_missed": "some"}'),
     ('schedule', 'engine_is_known', '{"engine": "cron"}'),
     ('schedule', 'paused_has_no_job', '{"is_paused": true, "cron_job_id": 1}'),
-    ('schedule', 'priority_not_negative', '{"priority": -1}');
+    ('schedule', 'priority_not_negative', '{"priority": -1}'),
+    ('tenant_isolation', 'is_there_or_not', '{"is_enabled": false}');
 
 SELECT throws_ok(
     pg_temp.insert_changed(b.table_name, b.changes),

@@ -1,0 +1,36 @@
+-- Which rows a role may read that has SELECT on tables, but is no viewer.
+--
+-- grant_usage() grants SELECT to viewers and admins, on all tables, and they read all rows. Who is
+-- granted it by hand on some of these tables reads its own workflows, and those of roles
+-- whose rights it has. That does not wait for enable_tenant_isolation(), which is about functions.
+-- The owner of Lockstep, as whom functions run, is not subject to policies.
+--
+-- They are in the install script, because pg_dump does not save policies of an extension's tables.
+ALTER TABLE lockstep.workflow_status ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lockstep.operation_outputs ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lockstep.notifications ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lockstep.workflow_events ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lockstep.workflow_streams ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY workflow_status_tenant_policy ON lockstep.workflow_status FOR SELECT USING (
+    (SELECT has_table_privilege('lockstep.executor', 'SELECT'))
+    OR enqueued_by = current_user
+    OR pg_has_role(to_regrole(quote_ident(enqueued_by)), 'USAGE')
+);
+
+-- of the workflows that the policy above lets one see
+CREATE POLICY operation_outputs_tenant_policy ON lockstep.operation_outputs FOR SELECT USING (
+    EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = operation_outputs.workflow_id)
+);
+
+CREATE POLICY notifications_tenant_policy ON lockstep.notifications FOR SELECT USING (
+    EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = notifications.destination_id)
+);
+
+CREATE POLICY workflow_events_tenant_policy ON lockstep.workflow_events FOR SELECT USING (
+    EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = workflow_events.workflow_id)
+);
+
+CREATE POLICY workflow_streams_tenant_policy ON lockstep.workflow_streams FOR SELECT USING (
+    EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = workflow_streams.workflow_id)
+);
