@@ -24,6 +24,7 @@ from ._errors import (
     NotDeterministic,
     NotInstalled,
     NotInWorkflow,
+    PayloadError,
     QueueNotFound,
     ResultTimeout,
     ScheduleNotFound,
@@ -41,6 +42,7 @@ from ._functions import StepFunction, TransactionFunction, WorkflowFunction
 from ._manage_calls import StepInfo, WorkflowFilter
 from ._options import ConfiguredWorkflow
 from ._own_transaction import Checkpoint, checkpoint
+from ._payloads import PayloadCodec
 from ._poll import poll
 from ._primitives import (
     WorkflowContext,
@@ -77,6 +79,8 @@ __all__ = [
     "NotDeterministic",
     "NotInWorkflow",
     "NotInstalled",
+    "PayloadCodec",
+    "PayloadError",
     "Queue",
     "QueueInfo",
     "QueueLimits",

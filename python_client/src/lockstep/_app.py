@@ -10,6 +10,7 @@ from typing_extensions import Unpack
 
 from ._errors import InvalidArgument
 from ._functions import SelfCommittingStep, StepFunction, TransactionFunction, WorkflowFunction
+from ._payloads import PayloadCodec
 from ._queue_calls import Queue, QueueLimits
 from ._retry import NO_RETRY, Retry
 from ._schedule_calls import SCHEDULED_AT, ScheduleOptions, declaration
@@ -36,10 +37,12 @@ class App:
     ... async def welcome(name: str) -> str:
     ...     return await greet(name)
 
-    Decorators work with and without parentheses, for ``async def`` and plain ``def``.
+    Decorators work with and without parentheses, for ``async def`` and plain ``def``. A
+    ``codec`` encrypts what workers of the app write, and reads it; clients need the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, codec: PayloadCodec | None = None) -> None:
+        self.codec = codec
         self.workflows: dict[str, WorkflowFunction[..., Any]] = {}
         self.steps: dict[str, StepFunction[..., Any]] = {}
         self.schedules: dict[str, dict[str, Any]] = {}

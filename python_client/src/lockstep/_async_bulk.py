@@ -47,7 +47,7 @@ class AsyncBulk(AsyncCaller):
             "deduplication_ids": deduplication_ids,
             "queue_partition_keys": queue_partition_keys,
         }
-        calls = _bulk_calls.enqueue_workflows(workflow, inputs, arrays, options)
+        calls = _bulk_calls.enqueue_workflows(workflow, inputs, arrays, options, self._payloads)
         return await self._fetch_together(calls, conn)
 
     async def send_many(
@@ -68,5 +68,7 @@ class AsyncBulk(AsyncCaller):
 
         >>> await client.send_many(ids, ["go"] * len(ids), "approval")    # doctest: +SKIP
         """
-        calls = _bulk_calls.send_messages(destination_ids, messages, topic, idempotency_keys)
+        calls = _bulk_calls.send_messages(
+            destination_ids, messages, topic, idempotency_keys, self._payloads
+        )
         return await self._fetch_together(calls, conn)

@@ -18,10 +18,10 @@ from ._async_management import AsyncManagement
 from ._async_queues import AsyncQueues
 from ._async_schedules import AsyncSchedules
 from ._calls import Finding, Watch, WorkflowInfo
-from ._codec import decode_json
 from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound
 from ._functions import WorkflowFunction
 from ._options import ConfiguredWorkflow, OnDuplicate
+from ._payloads import PayloadCodec
 from ._retry import Retry
 from ._watcher import AsyncWatcher
 
@@ -38,7 +38,8 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
     ...     print(await client.result(workflow_id))
 
     ``dsn`` is a libpq connection string or URL; without one it is taken from
-    ``LOCKSTEP_DATABASE_URL``, ``DATABASE_URL`` or libpq's own ``PG*`` variables.
+    ``LOCKSTEP_DATABASE_URL``, ``DATABASE_URL`` or libpq's own ``PG*`` variables. ``codec`` is
+    that of the app: it encrypts what the client writes, and reads it.
 
     Every method also accepts ``conn``, the caller's own psycopg connection: the call is
     then part of the caller's transaction and takes effect when that commits. ``using(conn)``
@@ -48,8 +49,8 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
     psycopg.Error otherwise.
     """
 
-    def __init__(self, dsn: str | None = None) -> None:
-        super().__init__(dsn)
+    def __init__(self, dsn: str | None = None, *, codec: PayloadCodec | None = None) -> None:
+        super().__init__(dsn, codec=codec)
         self._watcher = AsyncWatcher(self._dsn)
 
     async def __aenter__(self) -> AsyncClient:
@@ -153,7 +154,9 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
         'order-42'
         """
         conn = kwargs.pop("conn", None)
-        return await self._execute(_calls.enqueue_workflow(workflow, args, kwargs), conn)
+        return await self._execute(
+            _calls.enqueue_workflow(workflow, args, kwargs, self._payloads), conn
+        )
 
     async def send(
         self,
@@ -170,7 +173,7 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
         With an ``idempotency_key`` at most one message per destination has it. Raises
         WorkflowNotFound if no workflow has the id.
         """
-        call = _calls.send_message(destination_id, message, topic, idempotency_key)
+        call = _calls.send_message(destination_id, message, topic, idempotency_key, self._payloads)
         return await self._execute(call, conn)
 
     async def get_event(
@@ -188,7 +191,7 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
         in time, and at once if the workflow has ended without it. Raises WorkflowNotFound.
         """
         if timeout is None:
-            return await self._execute(_calls.get_event(workflow_id, key), conn)
+            return await self._execute(_calls.get_event(workflow_id, key, self._payloads), conn)
         watch = Watch(workflow_id, event_key=key)
         ends_at = _calls.moment(timeout, time.monotonic())
         finding = await self._find(watch, ends_at, conn)
@@ -198,7 +201,7 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
             raise WaitTimeout(
                 f'workflow "{workflow_id}" ended in {finding.status} without an event "{key}"'
             )
-        return finding.value()
+        return finding.value(self._payloads)
 
     async def read_stream(
         self,
@@ -224,7 +227,7 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
                 if is_end:
                     return
                 from_offset = offset + 1
-                yield decode_json(text)
+                yield self._payloads.load(text)
             if len(values) < _calls.STREAM_PORTION:
                 watch = Watch(workflow_id, stream_key=key, from_offset=from_offset)
                 finding = await self._find(watch, None, conn)
@@ -235,7 +238,7 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
         self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None
     ) -> WorkflowInfo:
         """Return a workflow as the database has it; raise WorkflowNotFound."""
-        return await self._execute(_calls.get_workflow(workflow_id), conn)
+        return await self._execute(_calls.get_workflow(workflow_id, self._payloads), conn)
 
     async def status(self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None) -> str:
         """Return a workflow's status, such as "PENDING"; raise WorkflowNotFound."""
@@ -290,7 +293,7 @@ class AsyncClient(AsyncManagement, AsyncBulk, AsyncQueues, AsyncSchedules):
         ends_at = _calls.moment(timeout, time.monotonic())
         finding = await self._find(Watch(workflow_id), ends_at, conn)
         if finding is not None:
-            output = finding.result(workflow_id)
+            output = finding.result(workflow_id, self._payloads)
         else:
             info = await self.get(workflow_id, conn=conn)
             if not info.has_ended:

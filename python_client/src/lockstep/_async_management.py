@@ -41,7 +41,9 @@ class AsyncManagement(AsyncCaller):
 
         >>> await client.list(status="ERROR", queue_name="orders")    # doctest: +SKIP
         """
-        return await self._fetch(_manage_calls.list_workflows(filter, before_id, max_count), conn)
+        return await self._fetch(
+            _manage_calls.list_workflows(filter, before_id, max_count, self._payloads), conn
+        )
 
     async def iterate(
         self,
@@ -71,7 +73,7 @@ class AsyncManagement(AsyncCaller):
         self, workflow_id: str, *, conn: AsyncConnection[Any] | None = None
     ) -> Rows[StepInfo]:
         """Return a workflow's recorded steps in the order of its code; raise WorkflowNotFound."""
-        return await self._fetch(_manage_calls.list_steps(workflow_id), conn)
+        return await self._fetch(_manage_calls.list_steps(workflow_id, self._payloads), conn)
 
     async def explain(
         self,
@@ -179,7 +181,7 @@ class AsyncManagement(AsyncCaller):
 
         >>> await client.fast_forward("order-42", {"approved": True})    # doctest: +SKIP
         """
-        await self._execute(_manage_calls.fast_forward(workflow_id, payload), conn)
+        await self._execute(_manage_calls.fast_forward(workflow_id, payload, self._payloads), conn)
 
     async def purge(
         self,

@@ -48,7 +48,7 @@ class Bulk(Caller):
             "deduplication_ids": deduplication_ids,
             "queue_partition_keys": queue_partition_keys,
         }
-        calls = _bulk_calls.enqueue_workflows(workflow, inputs, arrays, options)
+        calls = _bulk_calls.enqueue_workflows(workflow, inputs, arrays, options, self._payloads)
         return self._fetch_together(calls, conn)
 
     def send_many(
@@ -69,5 +69,7 @@ class Bulk(Caller):
 
         >>> client.send_many(ids, ["go"] * len(ids), "approval")    # doctest: +SKIP
         """
-        calls = _bulk_calls.send_messages(destination_ids, messages, topic, idempotency_keys)
+        calls = _bulk_calls.send_messages(
+            destination_ids, messages, topic, idempotency_keys, self._payloads
+        )
         return self._fetch_together(calls, conn)

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from typing_extensions import TypedDict
 
 from ._calls import Call, _first, written_options
-from ._codec import encode
 from ._errors import InvalidArgument
 from ._functions import WorkflowFunction
 from ._options import ConfiguredWorkflow, OnDuplicate, refuse_unknown
+from ._payloads import Payloads
 from ._retry import Retry
 
 T = TypeVar("T")
@@ -48,6 +48,7 @@ def enqueue_workflows(
     inputs: Iterable[Sequence[Any] | Mapping[str, Any]],
     arrays: Mapping[str, Sequence[str | None] | None],
     shared: Mapping[str, Any],
+    payloads: Payloads,
 ) -> list[Call[str]]:
     """Enqueue a workflow with each of many inputs; arrays are named as the parameters."""
     refuse_unknown(shared, EnqueueOptions, "enqueue_many()")
@@ -65,9 +66,9 @@ def enqueue_workflows(
     for place, arguments in enumerate(inputs):
         if isinstance(arguments, Mapping):
             positional.append(None)
-            named.append(encode(dict(arguments)))
+            named.append(payloads.store_named(arguments))
         elif isinstance(arguments, (tuple, list)):
-            positional.append(encode(list(arguments)))
+            positional.append(payloads.store_all(arguments))
             named.append(None)
         else:
             raise InvalidArgument(
@@ -98,6 +99,7 @@ def send_messages(
     messages: Sequence[Any],
     topic: str | None,
     idempotency_keys: Sequence[str | None] | None,
+    payloads: Payloads,
 ) -> list[Call[str]]:
     """Send a message to each of many workflows."""
     _same_length(
@@ -107,7 +109,7 @@ def send_messages(
             "idempotency_keys": idempotency_keys,
         }
     )
-    texts = [encode(message) for message in messages]
+    texts = [payloads.store(message) for message in messages]
     return [
         Call(
             "SELECT lockstep.send_messages(%b::text[], %b::text[]::jsonb[], %s, %b::text[])",

@@ -15,6 +15,7 @@ from psycopg.rows import tuple_row
 from ._calls import Call
 from ._dsn import UTF8, resolve_dsn
 from ._errors import InvalidArgument, WorkflowNotFound, translate
+from ._payloads import PayloadCodec, Payloads
 
 CONFLICT_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Seconds before a call that met another one, and had no effect, is made again."""
@@ -27,8 +28,9 @@ Rows = list[T]
 class Caller:
     """Makes calls on a connection of its own, opened by the first, or on one of the caller's."""
 
-    def __init__(self, dsn: str | None = None) -> None:
+    def __init__(self, dsn: str | None = None, *, codec: PayloadCodec | None = None) -> None:
         self._dsn = resolve_dsn(dsn)
+        self._payloads = Payloads(codec)
         self._connection: Connection[Any] | None = None
         self._connecting = threading.Lock()
         self._bound: Connection[Any] | None = None

@@ -12,6 +12,7 @@ from ._codec import UnreadableJson, decode_if_readable, decode_json, encode
 from ._errors import WorkflowCancelled, WorkflowFailed
 from ._functions import WorkflowFunction
 from ._options import OPTION_NAMES, ConfiguredWorkflow, retry_policy
+from ._payloads import Payloads
 
 T = TypeVar("T")
 
@@ -34,8 +35,8 @@ class WorkflowInfo:
 
     ``status`` is one of ENQUEUED, DELAYED, PENDING, WAITING, SUCCESS, ERROR, CANCELLED
     and MAX_RECOVERY_ATTEMPTS_EXCEEDED; ``output``, ``error``, ``inputs``, ``headers`` and
-    ``progress`` are JSON values, UnreadableJson where Python's parser refuses one. ``waiting_for`` names what wakes a WAITING workflow, such
-    as "message:approval".
+    ``progress`` are JSON values, UnreadableJson where Python's parser refuses one.
+    ``waiting_for`` names what wakes a WAITING workflow, such as "message:approval".
     """
 
     workflow_id: str
@@ -115,13 +116,14 @@ class Finding:
     output: str | None
     error: str | None
 
-    def result(self, workflow_id: str) -> Any:
+    def result(self, workflow_id: str, payloads: Payloads) -> Any:
         """Return the output of the workflow that ended, or raise why it has none."""
-        return result_of(workflow_id, self.status, decode_json(self.output), decode_json(self.error))
+        error = payloads.load_error(self.error)
+        return result_of(workflow_id, self.status, payloads.load(self.output), error)
 
-    def value(self) -> Any:
+    def value(self, payloads: Payloads) -> Any:
         """Return the value of the event that is set."""
-        return decode_json(self.output)
+        return payloads.load(self.output)
 
 
 def _first(row: Sequence[Any]) -> Any:
@@ -136,6 +138,7 @@ def enqueue_workflow(
     workflow: WorkflowFunction[..., Any] | ConfiguredWorkflow[..., Any] | str,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
+    payloads: Payloads,
 ) -> Call[str]:
     """
     Enqueue a workflow, named or given as the decorated function.
@@ -155,7 +158,7 @@ def enqueue_workflow(
         options = {name: named_args.pop(name) for name in names}
         if "named_args" not in own:
             named_args.update(named_args.pop("named_args", None) or {})
-    return _enqueue_workflow(workflow, args, named_args, options)
+    return _enqueue_workflow(workflow, args, named_args, options, payloads)
 
 
 def _enqueue_workflow(
@@ -163,6 +166,7 @@ def _enqueue_workflow(
     args: Sequence[Any],
     named_args: Mapping[str, Any],
     options: Mapping[str, Any],
+    payloads: Payloads,
 ) -> Call[str]:
     given = {name: value for name, value in options.items() if value is not None}
     queue_name = given.pop("queue_name", None)
@@ -177,8 +181,8 @@ def _enqueue_workflow(
         (
             workflow_name,
             queue_name or "default",
-            encode(list(args)),
-            encode(dict(named_args)),
+            payloads.store_all(args),
+            payloads.store_named(named_args),
             *values,
         ),
         _first,
@@ -198,22 +202,26 @@ def written_options(given: Mapping[str, Any]) -> tuple[str, list[Any]]:
 
 
 def send_message(
-    destination_id: str, message: Any, topic: str | None, idempotency_key: str | None
+    destination_id: str,
+    message: Any,
+    topic: str | None,
+    idempotency_key: str | None,
+    payloads: Payloads,
 ) -> Call[str]:
     """Send a message to a workflow."""
     return Call(
         "SELECT lockstep.send_message(%s, %s::jsonb, %s, %s)",
-        (destination_id, encode(message), topic, idempotency_key),
+        (destination_id, payloads.store(message), topic, idempotency_key),
         _first,
     )
 
 
-def get_event(workflow_id: str, key: str) -> Call[Any]:
+def get_event(workflow_id: str, key: str, payloads: Payloads) -> Call[Any]:
     """Read an event's value."""
     return Call(
         "SELECT lockstep.get_event(%s, %s)::text",
         (workflow_id, key),
-        lambda row: decode_json(row[0]),
+        lambda row: payloads.load(row[0]),
     )
 
 
@@ -249,12 +257,12 @@ def watch_workflows(channel: str, documents: Sequence[str], given_up: Sequence[s
     )
 
 
-def get_workflow(workflow_id: str) -> Call[WorkflowInfo]:
+def get_workflow(workflow_id: str, payloads: Payloads) -> Call[WorkflowInfo]:
     """Read a workflow."""
     return Call(
         f"SELECT {INFO_COLUMNS} FROM lockstep.get_workflow(%s)",
         (workflow_id,),
-        lambda row: read_info(workflow_id, row),
+        lambda row: read_info(workflow_id, row, payloads),
     )
 
 
@@ -267,10 +275,13 @@ INFO_COLUMNS = (
 )
 
 
-def read_info(workflow_id: str, row: Sequence[Any]) -> WorkflowInfo:
+def read_info(workflow_id: str, row: Sequence[Any], payloads: Payloads) -> WorkflowInfo:
     """Read the row of INFO_COLUMNS."""
     values = list(row)
-    for place in (3, 4, 9, 23, 24):
+    values[3] = payloads.load_if_readable(values[3])
+    values[4] = payloads.load_error(values[4])
+    values[9] = payloads.load_inputs(values[9])
+    for place in (23, 24):
         values[place] = decode_if_readable(values[place])
     values[19] = tuple(values[19])
     return WorkflowInfo(workflow_id, *values)

@@ -12,6 +12,7 @@ from ._codec import ReturnCodec, decode_json, encode
 from ._durable import RecordedFailure, durable, failure_of
 from ._errors import InvalidArgument, ResultTimeout, WorkflowCancelled, WorkflowFailed
 from ._options import ConfiguredWorkflow, retry_policy
+from ._payloads import Payloads
 from ._primitives import look_until_it_comes
 from ._run import RecordedStep, Run
 from ._scope import Branch, Scope, current_scope, current_workflow
@@ -59,8 +60,8 @@ def _await_result(
 ) -> Coroutine[Any, Any, Any]:
     """Wait for a workflow's result, of one that ``start`` starts in the same step if given."""
 
-    def output_of(text: str | None) -> Any:
-        value = decode_json(text)
+    def output_of(run: Run, text: str | None) -> Any:
+        value = run.load(text)
         return value if returns is None else returns.decode(value)
 
     async def operation(run: Run, step_id: int, begun: RecordedStep | None) -> Any:
@@ -73,12 +74,12 @@ def _await_result(
             raise too_late()
         if reply["error"] is not None:
             return RecordedFailure(decode_json(reply["error"]))
-        return output_of(reply["output"])
+        return output_of(run, reply["output"])
 
-    def replay(recorded: RecordedStep) -> Any:
+    def replay(run: Run, recorded: RecordedStep) -> Any:
         if recorded.attempts == 0:
             raise too_late()
-        return output_of(recorded.output)
+        return output_of(run, recorded.output)
 
     def too_late() -> ResultTimeout:
         return ResultTimeout(f'workflow "{workflow_id}" did not end within {timeout}')
@@ -102,6 +103,7 @@ def _child_fields(
     workflow: WorkflowFunction[..., Any] | ConfiguredWorkflow[..., Any],
     args: Any,
     kwargs: Any,
+    payloads: Payloads,
 ) -> dict[str, str]:
     options: dict[str, Any] = {}
     if isinstance(workflow, ConfiguredWorkflow):
@@ -123,16 +125,19 @@ def _child_fields(
         "step_name": name,
         "workflow_name": workflow.name,
         "queue_name": workflow.queue_name,
-        "inputs": {"positionalArgs": list(args), "namedArgs": dict(kwargs)},
     }
-    return {key: encode(value) for key, value in (fields | options).items()}
+    return {
+        "inputs": payloads.store_inputs(args, kwargs),
+        **{key: encode(value) for key, value in (fields | options).items()},
+    }
 
 
 def call_child(
     workflow: WorkflowFunction[..., Any], args: Any, kwargs: Any
 ) -> Coroutine[Any, Any, Any]:
     """Run a child workflow to its end as one durable call."""
-    fields = _child_fields(workflow.name, workflow, args, kwargs)
+    scope = current_workflow(workflow.name)
+    fields = _child_fields(workflow.name, workflow, args, kwargs, scope.run.payloads)
 
     async def start(run: Run, step_id: int) -> str:
         child_id: str = await run.change("children", step_id, **fields, is_awaited="true")
@@ -162,13 +167,14 @@ def start_workflow(
     """
     function = workflow.workflow if isinstance(workflow, ConfiguredWorkflow) else workflow
     returns = function.returns
-    fields = _child_fields("start_workflow", workflow, args, kwargs)
+    scope = current_workflow("start_workflow")
+    fields = _child_fields("start_workflow", workflow, args, kwargs, scope.run.payloads)
 
     async def operation(run: Run, step_id: int, begun: RecordedStep | None) -> WorkflowHandle[Any]:
         child_id = await run.change("children", step_id, **fields)
         return WorkflowHandle(child_id, returns=returns)
 
-    def replay(recorded: RecordedStep) -> WorkflowHandle[Any]:
+    def replay(run: Run, recorded: RecordedStep) -> WorkflowHandle[Any]:
         return WorkflowHandle(decode_json(recorded.output), returns=returns)
 
     return durable("start_workflow", operation, replay=replay)

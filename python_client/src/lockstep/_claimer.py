@@ -21,7 +21,6 @@ _POLLS_BEFORE_RING = 1
 _PORTION_PAUSE = 0.05
 """Seconds that few free slots wait for more of them, so that claims are worth their commit."""
 
-
 _HEAD_INTERVAL = 2.0
 """Seconds for which claims may leave out the head of the queues."""
 

@@ -15,11 +15,11 @@ from psycopg import Connection
 from . import _calls
 from ._bulk import Bulk
 from ._calls import Finding, Watch, WorkflowInfo
-from ._codec import decode_json
 from ._errors import ResultTimeout, WaitTimeout, WorkflowNotFound
 from ._functions import WorkflowFunction
 from ._management import Management
 from ._options import ConfiguredWorkflow, OnDuplicate
+from ._payloads import PayloadCodec
 from ._queues import Queues
 from ._retry import Retry
 from ._schedules import Schedules
@@ -38,7 +38,8 @@ class Client(Management, Bulk, Queues, Schedules):
     ...     print(client.result(workflow_id))
 
     ``dsn`` is a libpq connection string or URL; without one it is taken from
-    ``LOCKSTEP_DATABASE_URL``, ``DATABASE_URL`` or libpq's own ``PG*`` variables.
+    ``LOCKSTEP_DATABASE_URL``, ``DATABASE_URL`` or libpq's own ``PG*`` variables. ``codec`` is
+    that of the app: it encrypts what the client writes, and reads it.
 
     Every method also accepts ``conn``, the caller's own psycopg connection: the call is
     then part of the caller's transaction and takes effect when that commits. ``using(conn)``
@@ -48,8 +49,8 @@ class Client(Management, Bulk, Queues, Schedules):
     psycopg.Error otherwise.
     """
 
-    def __init__(self, dsn: str | None = None) -> None:
-        super().__init__(dsn)
+    def __init__(self, dsn: str | None = None, *, codec: PayloadCodec | None = None) -> None:
+        super().__init__(dsn, codec=codec)
         self._watcher = Watcher(self._dsn)
 
     def __enter__(self) -> Client:
@@ -153,7 +154,7 @@ class Client(Management, Bulk, Queues, Schedules):
         'order-42'
         """
         conn = kwargs.pop("conn", None)
-        return self._execute(_calls.enqueue_workflow(workflow, args, kwargs), conn)
+        return self._execute(_calls.enqueue_workflow(workflow, args, kwargs, self._payloads), conn)
 
     def send(
         self,
@@ -170,7 +171,7 @@ class Client(Management, Bulk, Queues, Schedules):
         With an ``idempotency_key`` at most one message per destination has it. Raises
         WorkflowNotFound if no workflow has the id.
         """
-        call = _calls.send_message(destination_id, message, topic, idempotency_key)
+        call = _calls.send_message(destination_id, message, topic, idempotency_key, self._payloads)
         return self._execute(call, conn)
 
     def get_event(
@@ -188,7 +189,7 @@ class Client(Management, Bulk, Queues, Schedules):
         in time, and at once if the workflow has ended without it. Raises WorkflowNotFound.
         """
         if timeout is None:
-            return self._execute(_calls.get_event(workflow_id, key), conn)
+            return self._execute(_calls.get_event(workflow_id, key, self._payloads), conn)
         watch = Watch(workflow_id, event_key=key)
         ends_at = _calls.moment(timeout, time.monotonic())
         finding = self._find(watch, ends_at, conn)
@@ -198,7 +199,7 @@ class Client(Management, Bulk, Queues, Schedules):
             raise WaitTimeout(
                 f'workflow "{workflow_id}" ended in {finding.status} without an event "{key}"'
             )
-        return finding.value()
+        return finding.value(self._payloads)
 
     def read_stream(
         self,
@@ -224,7 +225,7 @@ class Client(Management, Bulk, Queues, Schedules):
                 if is_end:
                     return
                 from_offset = offset + 1
-                yield decode_json(text)
+                yield self._payloads.load(text)
             if len(values) < _calls.STREAM_PORTION:
                 watch = Watch(workflow_id, stream_key=key, from_offset=from_offset)
                 finding = self._find(watch, None, conn)
@@ -233,7 +234,7 @@ class Client(Management, Bulk, Queues, Schedules):
 
     def get(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> WorkflowInfo:
         """Return a workflow as the database has it; raise WorkflowNotFound."""
-        return self._execute(_calls.get_workflow(workflow_id), conn)
+        return self._execute(_calls.get_workflow(workflow_id, self._payloads), conn)
 
     def status(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> str:
         """Return a workflow's status, such as "PENDING"; raise WorkflowNotFound."""
@@ -288,7 +289,7 @@ class Client(Management, Bulk, Queues, Schedules):
         ends_at = _calls.moment(timeout, time.monotonic())
         finding = self._find(Watch(workflow_id), ends_at, conn)
         if finding is not None:
-            output = finding.result(workflow_id)
+            output = finding.result(workflow_id, self._payloads)
         else:
             info = self.get(workflow_id, conn=conn)
             if not info.has_ended:

@@ -26,7 +26,7 @@ def _recorded_value(
         await record(run, step_id, name, output=encode(value))
         return value
 
-    return durable(name, operation, replay=lambda recorded: read(decode_json(recorded.output)))
+    return durable(name, operation, replay=lambda run, recorded: read(decode_json(recorded.output)))
 
 
 def _read_moment(text: str) -> datetime:

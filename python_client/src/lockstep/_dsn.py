@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-UTF8 = {"client_encoding": "UTF8"}
+UTF8: dict[str, Any] = {"client_encoding": "UTF8"}
 """Setting of every connection of ours: a database or role may default to one that holds less."""
 
 

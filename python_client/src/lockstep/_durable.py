@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from ._codec import decode_error, decode_json, encode, encode_error
-from ._errors import LockstepError, NotDeterministic, StepMismatch
+from ._errors import LockstepError, NotDeterministic, PayloadError, StepMismatch
 from ._run import RecordedStep, Run
 from ._scope import Scope, current_workflow
 
@@ -20,8 +20,8 @@ class RecordedFailure:
     document: dict[str, Any]
 
 
-def _output_of(recorded: RecordedStep) -> Any:
-    return decode_json(recorded.output)
+def _output_of(run: Run, recorded: RecordedStep) -> Any:
+    return run.load(recorded.output)
 
 
 def failure_of(document: dict[str, Any]) -> Exception:
@@ -34,7 +34,7 @@ def durable(
     operation: Callable[[Run, int, RecordedStep | None], Awaitable[Any]],
     *,
     scope: Scope | None = None,
-    replay: Callable[[RecordedStep], Any] = _output_of,
+    replay: Callable[[Run, RecordedStep], Any] = _output_of,
     failure: Callable[[dict[str, Any]], Exception] = failure_of,
 ) -> Coroutine[Any, Any, Any]:
     """
@@ -53,17 +53,17 @@ def durable(
         recorded = run.recorded(step_id, name)
         if recorded is not None and recorded.is_finished:
             if recorded.error is not None:
-                raise failure(decode_json(recorded.error))
-            return replay(recorded)
+                raise failure(run.open_error(decode_json(recorded.error)))
+            return replay(run, recorded)
         try:
             outcome = await operation(run, step_id, recorded)
-        except (StepMismatch, NotDeterministic):
+        except (StepMismatch, NotDeterministic, PayloadError):
             raise
         except LockstepError as error:
             await record(run, step_id, name, error=encode_error(error))
             raise
         if isinstance(outcome, RecordedFailure):
-            raise failure(outcome.document)
+            raise failure(run.open_error(outcome.document))
         return outcome
 
     return run.branches.call(call)

@@ -18,6 +18,7 @@ LockstepError
 ├── ResultTimeout                   the result did not come in time (a TimeoutError)
 ├── WaitTimeout                     what was waited for did not come (a TimeoutError)
 ├── Unserializable                  a value that JSON in Postgres cannot hold
+├── PayloadError                    a payload that the codec cannot read
 ├── InvalidInput                    inputs that do not fit the workflow's signature
 ├── NotInWorkflow                   a primitive called outside of a workflow
 ├── BlockingCall                    a blocking call that would stop the event loop
@@ -139,6 +140,10 @@ class WaitTimeout(LockstepError, TimeoutError):
 
 class Unserializable(LockstepError):
     """A value cannot be stored as JSON in Postgres."""
+
+
+class PayloadError(LockstepError):
+    """A payload cannot be read: another codec wrote it, or one with another key."""
 
 
 class InvalidInput(LockstepError):

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from ._calls import INFO_COLUMNS, Call, WorkflowInfo, _first, _none, read_info
-from ._codec import decode_if_readable, encode
+from ._codec import encode
 from ._errors import InvalidArgument
 from ._options import refuse_unknown
+from ._payloads import Payloads
 
 
 class WorkflowFilter(TypedDict, total=False):
@@ -81,7 +82,7 @@ def _given(filter: WorkflowFilter) -> dict[str, Any]:
 
 
 def list_workflows(
-    filter: WorkflowFilter, before_id: str | None, max_count: int
+    filter: WorkflowFilter, before_id: str | None, max_count: int, payloads: Payloads
 ) -> Call[WorkflowInfo]:
     """List workflows, newest first."""
     given = _given(filter)
@@ -94,17 +95,17 @@ def list_workflows(
     return Call(
         f"SELECT workflow_id, {INFO_COLUMNS} FROM lockstep.list_workflows({names})",
         tuple(given.values()),
-        lambda row: read_info(row[0], row[1:]),
+        lambda row: read_info(row[0], row[1:], payloads),
     )
 
 
-def list_steps(workflow_id: str) -> Call[StepInfo]:
+def list_steps(workflow_id: str, payloads: Payloads) -> Call[StepInfo]:
     """List the recorded steps of a workflow."""
     return Call(
         "SELECT step_id, step_name, status, output::text, error::text, attempts, started_at,"
         " completed_at, available_at, child_workflow_id FROM lockstep.list_steps(%s)",
         (workflow_id,),
-        _read_step,
+        lambda row: _read_step(row, payloads),
     )
 
 
@@ -153,9 +154,9 @@ def move_workflow(workflow_id: str, queue_name: str) -> Call[bool]:
     return Call("SELECT lockstep.move_workflow(%s, %s)", (workflow_id, queue_name), _first)
 
 
-def fast_forward(workflow_id: str, payload: Any) -> Call[None]:
+def fast_forward(workflow_id: str, payload: Any, payloads: Payloads) -> Call[None]:
     """End what a workflow waits for."""
-    text = None if payload is NOTHING else encode(payload)
+    text = None if payload is NOTHING else payloads.store(payload)
     return Call("SELECT lockstep.fast_forward(%s, %s::jsonb)", (workflow_id, text), _none)
 
 
@@ -188,8 +189,8 @@ def change_workflows(
     )
 
 
-def _read_step(row: Sequence[Any]) -> StepInfo:
+def _read_step(row: Sequence[Any], payloads: Payloads) -> StepInfo:
     values = list(row)
-    for place in (3, 4):
-        values[place] = decode_if_readable(values[place])
+    values[3] = payloads.load_if_readable(values[3])
+    values[4] = payloads.load_error(values[4])
     return StepInfo(*values)

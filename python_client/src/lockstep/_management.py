@@ -42,7 +42,9 @@ class Management(Caller):
 
         >>> client.list(status="ERROR", queue_name="orders")    # doctest: +SKIP
         """
-        return self._fetch(_manage_calls.list_workflows(filter, before_id, max_count), conn)
+        return self._fetch(
+            _manage_calls.list_workflows(filter, before_id, max_count, self._payloads), conn
+        )
 
     def iterate(
         self,
@@ -69,7 +71,7 @@ class Management(Caller):
 
     def steps(self, workflow_id: str, *, conn: Connection[Any] | None = None) -> Rows[StepInfo]:
         """Return a workflow's recorded steps in the order of its code; raise WorkflowNotFound."""
-        return self._fetch(_manage_calls.list_steps(workflow_id), conn)
+        return self._fetch(_manage_calls.list_steps(workflow_id, self._payloads), conn)
 
     def explain(
         self,
@@ -177,7 +179,7 @@ class Management(Caller):
 
         >>> client.fast_forward("order-42", {"approved": True})    # doctest: +SKIP
         """
-        self._execute(_manage_calls.fast_forward(workflow_id, payload), conn)
+        self._execute(_manage_calls.fast_forward(workflow_id, payload, self._payloads), conn)
 
     def purge(
         self,

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._branches import RunEnded
-from ._codec import encode
 from ._errors import LockstepError
 from ._run import Run
 from ._scope import current_scope_or_step
@@ -56,7 +55,7 @@ def checkpoint(output: Any = None) -> Checkpoint:
             run.attempt,
             call.step_id,
             call.step.name,
-            encode(output),
+            run.payloads.store(output),
             call.attempt,
         ),
     )
@@ -80,7 +79,7 @@ def _outcome(
 ) -> Any:
     """Return the recorded outcome; without one, raise why there is none."""
     if recorded is not None:
-        return outcome_of(step, *recorded)
+        return outcome_of(run, step, *recorded)
     if run.ended is not None or _state_of(failure) in ("WF001", "WF002"):
         run.loop.call_soon_threadsafe(run.end, "lost")
         raise RunEnded from failure

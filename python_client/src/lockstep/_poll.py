@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
-from ._codec import ReturnCodec, decode_json, encode_error
+from ._codec import ReturnCodec, encode_error
 from ._durable import durable, record
 from ._errors import InvalidArgument, LockstepError, WaitTimeout
 from ._run import RecordedStep, Run
@@ -61,10 +61,17 @@ def poll(
             except LockstepError:
                 raise
             except Exception as error:
-                await record(run, step_id, name, error=encode_error(error), attempts=str(count))
+                await record(
+                    run,
+                    step_id,
+                    name,
+                    error=run.payloads.seal_error(encode_error(error)),
+                    attempts=str(count),
+                )
                 raise
             if value:
-                await record(run, step_id, name, output=text, attempts=str(count))
+                output = run.payloads.seal(text)
+                await record(run, step_id, name, output=output, attempts=str(count))
                 return value
             left = None if allowed is None else began_at + allowed - time.monotonic()
             if left is not None and left <= 0:
@@ -74,8 +81,8 @@ def poll(
             )
             await run.branches.wait(step_id, await run.start_timer(step_id, name, pause, count))
 
-    def replay(recorded: RecordedStep) -> Any:
-        return returns.decode(decode_json(recorded.output))
+    def replay(run: Run, recorded: RecordedStep) -> Any:
+        return returns.decode(run.load(recorded.output))
 
     return durable(name, operation, replay=replay)
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ._branches import Awaited
-from ._codec import decode_json, encode
+from ._codec import encode
 from ._durable import durable, seconds_or_null
 from ._errors import InvalidArgument, WaitTimeout, WorkflowNotFound
 from ._run import RecordedStep, Run
-from ._scope import current_scope_or_step
+from ._scope import current_scope_or_step, current_workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _sleep(seconds_in: Any) -> Coroutine[Any, Any, None]:
         await run.branches.wait(step_id, wakes_at)
         run.change("steps", step_id, step_name=encode("sleep"), output="null")
 
-    return durable("sleep", operation, replay=lambda recorded: None)
+    return durable("sleep", operation, replay=lambda run, recorded: None)
 
 
 def receive(
@@ -107,20 +107,20 @@ def receive(
         "timeout": seconds_or_null(timeout),
     }
 
-    def message_of(is_timeout: bool, message: str | None) -> Any:
+    def message_of(is_timeout: bool, message: Any) -> Any:
         if is_timeout and raise_on_timeout:
             raise WaitTimeout(f'no message of topic "{topic or ""}" came within {timeout}')
-        return decode_json(message)
+        return message
 
     async def operation(run: Run, step_id: int, begun: RecordedStep | None) -> tuple[bool, Any]:
         while True:
             reply = await run.change("receives", step_id, **fields)
             if reply["outcome"] != "waiting":
-                return reply["outcome"] == "timed_out", reply["message"]
+                return reply["outcome"] == "timed_out", run.load(reply["message"])
             await run.branches.wait(step_id, run.moment(reply["remaining"]), topic=topic or "")
 
-    def replay(recorded: RecordedStep) -> tuple[bool, Any]:
-        return recorded.attempts == 0, recorded.output
+    def replay(run: Run, recorded: RecordedStep) -> tuple[bool, Any]:
+        return recorded.attempts == 0, run.load(recorded.output)
 
     async def received(outcome: Coroutine[Any, Any, tuple[bool, Any]]) -> Any:
         return message_of(*await outcome)
@@ -142,9 +142,10 @@ def send(
 
     >>> await lockstep.send(parent_id, {"state": "packed"}, "progress")    # doctest: +SKIP
     """
+    scope = current_workflow("send")
     fields = {
         "destination_id": encode(destination_id),
-        "message": encode(message),
+        "message": scope.run.payloads.store(message),
         "topic": encode(topic),
         "idempotency_key": encode(idempotency_key),
     }
@@ -154,7 +155,7 @@ def send(
         if outcome == "unknown_destination":
             raise WorkflowNotFound(f'workflow "{destination_id}" does not exist')
 
-    return durable("send", operation)
+    return durable("send", operation, scope=scope)
 
 
 def set_event(key: str, value: Any) -> Coroutine[Any, Any, None]:
@@ -165,12 +166,13 @@ def set_event(key: str, value: Any) -> Coroutine[Any, Any, None]:
 
     >>> await lockstep.set_event("state", "shipping")    # doctest: +SKIP
     """
-    fields = {"key": encode(key), "value": encode(value)}
+    scope = current_workflow("set_event")
+    fields = {"key": encode(key), "value": scope.run.payloads.store(value)}
 
     async def operation(run: Run, step_id: int, begun: RecordedStep | None) -> None:
         await run.change("events", step_id, **fields)
 
-    return durable("set_event", operation)
+    return durable("set_event", operation, scope=scope)
 
 
 def get_event(
@@ -191,12 +193,12 @@ def get_event(
         reply = await look_until_it_comes(run, step_id, "get_event", awaited, timeout)
         if reply["outcome"] == "timed_out":
             raise _no_event(awaited)
-        return decode_json(reply["output"])
+        return run.load(reply["output"])
 
-    def replay(recorded: RecordedStep) -> Any:
+    def replay(run: Run, recorded: RecordedStep) -> Any:
         if recorded.attempts == 0:
             raise _no_event(awaited)
-        return decode_json(recorded.output)
+        return run.load(recorded.output)
 
     return durable("get_event", operation, replay=replay)
 
@@ -237,7 +239,8 @@ def write_stream(key: str, value: Any) -> Coroutine[Any, Any, None]:
 
     >>> await lockstep.write_stream("answer", token)    # doctest: +SKIP
     """
-    return _write_stream("write_stream", key, value=encode(value))
+    scope = current_scope_or_step("write_stream")
+    return _write_stream("write_stream", key, value=scope.run.payloads.store(value))
 
 
 def close_stream(key: str) -> Coroutine[Any, Any, None]:

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from ._branches import Branches, RunEnded
 from ._codec import decode_json, encode, encode_error
-from ._errors import InvalidInput, NotDeterministic, StepMismatch, Unserializable
+from ._errors import InvalidInput, NotDeterministic, PayloadError, StepMismatch, Unserializable
 
 if TYPE_CHECKING:
     from ._worker import Worker
@@ -20,6 +20,14 @@ _RECORDED = "SELECT output::text, error::text FROM lockstep.get_step(%s, %s)"
 
 _FINAL_ERRORS = (InvalidInput, NotDeterministic, StepMismatch, Unserializable)
 """Errors of a workflow that come again however often it is tried."""
+
+_UNTIL_IT_CAN_BE_READ: dict[str, Any] = {
+    "max_attempts": 2**31 - 1,
+    "delay": 1,
+    "backoff": 2,
+    "max_delay": 60,
+}
+"""Policy of a workflow whose payloads this worker has no key for: another may have it."""
 
 _LAST_RESORT = '{"type": "Unserializable", "message": "the database refused the outcome"}'
 """The error of a workflow whose value the database refused, and the error saying so, too."""
@@ -51,6 +59,7 @@ class Run:
     def __init__(self, worker: Worker, claimed: dict[str, Any]) -> None:
         self.worker = worker
         self.loop = worker.loop
+        self.payloads = worker.payloads
         self.workflow_id: str = claimed["workflow_id"]
         self.workflow_name: str = claimed["workflow_name"]
         self.queue_name: str = claimed["queue_name"]
@@ -63,7 +72,7 @@ class Run:
             :-1
         ].decode()
         self._recorded: dict[int, RecordedStep] = {}
-        self._mismatch: StepMismatch | None = None
+        self._fatal: StepMismatch | PayloadError | None = None
         self._unreplayed_count = 0
         self._loose_id = 0
         self.branches = Branches(self)
@@ -85,13 +94,29 @@ class Run:
     def recorded(self, step_id: int, step_name: str) -> RecordedStep | None:
         """Return what an earlier attempt recorded for the step, after comparing names."""
         step = self._recorded.get(step_id)
-        if self._mismatch is None and step is not None and step.step_name != step_name:
-            self._mismatch = StepMismatch(step_id, step.step_name, step_name)
-        if self._mismatch is not None:
-            raise self._mismatch  # also if user code caught it before
+        if self._fatal is None and step is not None and step.step_name != step_name:
+            self._fatal = StepMismatch(step_id, step.step_name, step_name)
+        if self._fatal is not None:
+            raise self._fatal  # also if user code caught it before
         if step is not None and step.is_finished:
             self._unreplayed_count -= 1
         return step
+
+    def load(self, text: str | None) -> Any:
+        """Return a recorded value; if the codec cannot read it the run is over."""
+        try:
+            return self.payloads.load(text)
+        except PayloadError as error:
+            self._fatal = error
+            raise
+
+    def open_error(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Return a recorded error; if the codec cannot read it the run is over."""
+        try:
+            return self.payloads.open_error(document)
+        except PayloadError as error:
+            self._fatal = error
+            raise
 
     def recorded_name(self, step_id: int) -> str | None:
         """Return the name under which an earlier attempt recorded a step, if it did."""
@@ -169,15 +194,16 @@ class Run:
     async def execute(self) -> None:
         """Run the workflow function to its end and record its outcome."""
         workflow = self.worker.workflows[self.workflow_name]
-        policy = None
+        policy: dict[str, Any] | None = None
         is_final = False
         try:
             self.headers = decode_json(self._claimed["headers"]) or {}
-            args, kwargs = workflow.arguments.decode(decode_json(self._claimed["inputs"]))
+            inputs = self.payloads.open_inputs(decode_json(self._claimed["inputs"]))
+            args, kwargs = workflow.arguments.decode(inputs)
             value = await workflow.call_in(self, args, kwargs)
-            if self._mismatch is not None:
-                raise self._mismatch
-            kind, document = "output", workflow.returns.encode(value)[0]
+            if self._fatal is not None:
+                raise self._fatal
+            kind, document = "output", self.payloads.seal(workflow.returns.encode(value)[0])
         except BaseException as error:
             if self.ended is not None or isinstance(error, RunEnded):  # or the worker's end
                 return
@@ -185,11 +211,19 @@ class Run:
                 self.worker.log.warning(
                     'workflow "%s" raised %s', self.workflow_id, type(error).__name__
                 )
-            cause = self._mismatch or error
-            kind, document = "error", encode_error(cause)
+            cause = self._fatal or error
+            kind, document = "error", self._error_document(cause)
             is_final = isinstance(cause, _FINAL_ERRORS) or not workflow.is_retried(cause)
             policy = workflow.retry_policy
+            if isinstance(cause, PayloadError):
+                is_final, policy = False, _UNTIL_IT_CAN_BE_READ
+                self.worker.log_unreadable(self.workflow_id, cause)
         self.finish(kind, document, policy, is_final)
+
+    def _error_document(self, error: BaseException) -> str:
+        if isinstance(error, PayloadError):  # sealed by the wrong key nobody could read it
+            return encode({"type": "PayloadError", "message": str(error)})
+        return self.payloads.seal_error(encode_error(error))
 
     def finish(
         self,

@@ -43,12 +43,13 @@ def compensate(
             f'undo step "{step.name}" is not the step of this name in the app: '
             "give it a name of its own"
         )
-    undo = encode({"step": step.name, "positionalArgs": list(args), "namedArgs": kwargs})
+    inputs = scope.run.payloads.store_inputs(args, kwargs)
+    undo = f'{{"step":{encode(step.name)},{inputs[1:]}'
 
     async def operation(run: Run, step_id: int, begun: RecordedStep | None) -> None:
         await record(run, step_id, "compensate", output=undo)
 
-    return durable("compensate", operation, scope=scope, replay=lambda recorded: None)
+    return durable("compensate", operation, scope=scope, replay=lambda run, recorded: None)
 
 
 def compensation_of(app: App) -> Any:
@@ -59,7 +60,8 @@ def compensation_of(app: App) -> Any:
             step = app.steps.get(undo["step"])
             if step is None:
                 raise InvalidArgument(f'the app has no step "{undo["step"]}"')
-            args, kwargs = step.arguments.decode(undo)
+            payloads = current_workflow(COMPENSATE).run.payloads
+            args, kwargs = step.arguments.decode(payloads.open_inputs(undo))
             if step.is_async:
                 await step(*args, **kwargs)
             else:

@@ -53,7 +53,7 @@ def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator
     attempt = 0
     if recorded is not None:
         if recorded.is_finished:
-            return outcome_of(step, recorded.output, recorded.error)
+            return outcome_of(run, step, recorded.output, recorded.error)
         attempt = recorded.attempts
         yield partial(run.branches.wait, step_id, recorded.wakes_at)
 
@@ -65,11 +65,11 @@ def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator
             if step.records_itself:
                 return value
             text, value = step.returns.encode(value)
-            outcome = {"output": text}
+            outcome = {"output": run.payloads.seal(text)}
             failure = None
         except Exception as error:
             failure = error
-            outcome = {"error": encode_error(error)}
+            outcome = {"error": run.payloads.seal_error(encode_error(error))}
             pause = (
                 None
                 if isinstance(error, Unserializable)
@@ -100,16 +100,18 @@ def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator
         if failure is not None:
             if step.records_itself:  # its own commit, still under way just now, comes first
                 recorded_outcome = yield partial(run.recorded_outcome, step_id)
-                return outcome_of(step, *recorded_outcome)
+                return outcome_of(run, step, *recorded_outcome)
             raise failure
         return value
 
 
-def outcome_of(step: StepFunction[..., Any], output: str | None, error: str | None) -> Any:
+def outcome_of(
+    run: Run, step: StepFunction[..., Any], output: str | None, error: str | None
+) -> Any:
     """Return a recorded output, or raise the recorded error; both are JSON texts."""
     if error is not None:
-        raise decode_error(decode_json(error))
-    return step.returns.decode(decode_json(output))
+        raise decode_error(run.open_error(decode_json(error)))
+    return step.returns.decode(run.load(output))
 
 
 async def drive(

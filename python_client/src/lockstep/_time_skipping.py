@@ -76,7 +76,7 @@ class Clock:
         self._dsn = dsn
         self.worker = Worker(app, dsn=dsn, **options)
         self.worker.starts_ticks = False
-        self.client = AsyncClient(dsn)
+        self.client = AsyncClient(dsn, codec=app.codec)
         self.time_skipped = timedelta(0)
         self._served = {
             "queues": list(options["queues"]),

@@ -155,7 +155,7 @@ class _Transaction:
             self.run.attempt,
             self.action.step_id,
             self.step.name,
-            None if text == "null" else text,
+            None if text == "null" else self.run.payloads.seal(text),
             self.action.attempt,
             time.perf_counter() - started,
         )
@@ -238,7 +238,7 @@ async def run_async(
         except Exception as error:
             pause = attempt.pause_after(error, _is_broken(connection, error))
         else:
-            return outcome_of(step, *cast(Any, recorded))
+            return outcome_of(run, step, *cast(Any, recorded))
         await asyncio.sleep(pause)
 
 
@@ -278,5 +278,5 @@ def run_sync(
         except Exception as error:
             pause = attempt.pause_after(error, _is_broken(connection, error))
         else:
-            return outcome_of(step, *cast(Any, recorded))
+            return outcome_of(run, step, *cast(Any, recorded))
         time.sleep(pause)

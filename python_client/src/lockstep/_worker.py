@@ -31,10 +31,11 @@ from ._app import App
 from ._claimer import Claimer
 from ._codec import encode
 from ._dsn import resolve_dsn, writable
-from ._errors import InvalidArgument, NotInstalled, translate
+from ._errors import InvalidArgument, NotInstalled, PayloadError, translate
 from ._exits import task_factory
 from ._functions import WorkflowFunction
 from ._listener import Listener
+from ._payloads import Payloads
 from ._pulse import Pulse
 from ._queue_calls import declare_queue, difference_of
 from ._run import Run
@@ -98,6 +99,7 @@ class Worker:
         if not app.workflows:
             raise InvalidArgument("the app has no workflows: decorate one with @app.workflow")
         self.app = app
+        self.payloads = Payloads(app.codec, is_strict=True)
         undo = WorkflowFunction(compensation_of(app), COMPENSATE, "default")
         fill = WorkflowFunction(backfill, BACKFILL, "default")
         self.workflows = {**app.workflows, COMPENSATE: undo, BACKFILL: fill}
@@ -324,6 +326,10 @@ class Worker:
             self.session.use_prepared_statements()
         self.claimer.ring()
         self.pulse.check_due()
+
+    def log_unreadable(self, workflow_id: str, error: PayloadError) -> None:
+        """Log that a workflow cannot run here for want of a key."""
+        self.log.error('workflow "%s" is tried again later: %s', workflow_id, error)
 
     def log_trouble(self, error: psycopg.Error) -> None:
         """Log trouble with the database, the same one not more than every few seconds."""

@@ -181,7 +181,7 @@ class WorkflowEnvironment:
         self._app = app
         self._dsn = dsn
         self._worker_options = worker_options
-        self.client = Client(dsn)
+        self.client = Client(dsn, codec=app.codec)
 
     def __enter__(self) -> WorkflowEnvironment:
         self._loop = asyncio.new_event_loop()

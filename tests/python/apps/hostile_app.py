@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import os
 import sys
 import threading
@@ -124,7 +125,7 @@ async def forks() -> int:
     child = os.fork()
     if child == 0:
         os._exit(7)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])  # noqa: ASYNC222
 
 
 @app.workflow
@@ -175,10 +176,8 @@ async def workflow_of_sessions(deed: str) -> list[Any]:
     if deed == "changes":
         await changes_its_session()
     else:
-        try:
+        with contextlib.suppress(ValueError):
             await locks_and_fails()
-        except ValueError:
-            pass
     return [before, await looks_at_its_session()]
 
 
@@ -204,7 +203,7 @@ def workflow_that_closes_plainly() -> None:
 
 @app.step
 async def blocks_the_loop(seconds: float) -> None:
-    time.sleep(seconds)
+    time.sleep(seconds)  # noqa: ASYNC251
 
 
 @app.workflow

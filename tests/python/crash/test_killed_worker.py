@@ -91,7 +91,7 @@ def test_worker_killed_after_its_commit_reached_the_server_has_done_the_step(
     victim = start_worker()
     eventually(
         lambda: database.value(
-            "SELECT count(*) FROM pg_stat_activity WHERE right(query, 6) = 'COMMIT'"
+            "SELECT count(*) FROM pg_stat_activity WHERE position('; COMMIT;' IN query) > 0"
             " AND wait_event = 'PgSleep' AND datname = current_database()"
         ),
         "a COMMIT under way",
