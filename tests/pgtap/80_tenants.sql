@@ -266,6 +266,17 @@ SELECT is(
 )
 FROM (VALUES ('viewer'), ('admin')) AS r (role);
 
+ANALYZE lockstep.workflow_status;
+SELECT is(
+    pg_temp.answer_to('red', 'SELECT count(*) AS n FROM pg_stats WHERE tablename = ''workflow_status'''), '[{"n": 0}]',
+    'the statistics of a table, which hold values of all rows, are hidden'
+);
+SELECT is(
+    pg_temp.failure_as('red', 'SET LOCAL row_security = off; SELECT FROM lockstep.workflow_status'),
+    '42501: query would be affected by row-level security policy for table "workflow_status"',
+    'and row-level security is not turned off by who is subject to it'
+);
+
 -- a condition with a function of the reader's is asked about visible rows only
 SET LOCAL ROLE "Blue ""tenant""";
 CREATE FUNCTION public.lockstep_test_leak(text, jsonb)
