@@ -68,6 +68,18 @@ INNER JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extens
 WHERE c.relkind IN ('r', 'p', 'S')
 ORDER BY c.full_name;
 
+-- Postgres refuses UPDATE and DELETE on a published table whose rows it cannot name
+SELECT ok(
+    CASE c.relreplident
+        WHEN 'd' THEN EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)
+        ELSE c.relreplident = 'f'
+    END,
+    format('%s can be published', c.full_name)
+)
+FROM relation AS c
+WHERE c.relkind IN ('r', 'p')
+ORDER BY c.full_name;
+
 SELECT ok(
     EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'),
     format('%s is a member of the extension', c.full_name)

@@ -88,7 +88,8 @@ SELECT lockstep.pause_queue('paused');
 
 _WORK = """
 SELECT lockstep.enqueue_workflow(w.name, w.queue, jsonb_build_array(w.id), workflow_id => w.id,
-    headers => '{"source": "lived in"}', queue_partition_key => CASE WHEN w.queue = 'limited' THEN 'a' END)
+    headers => '{"source": "lived in"}',
+    queue_partition_key => CASE WHEN w.queue = 'limited' THEN 'a' END)
 FROM (VALUES
     ('success', 'quick', 'default'), ('limited', 'quick', 'limited'), ('held', 'held', 'default'),
     ('sleeping', 'sleeps', 'default'), ('stumbling', 'stumbles', 'default'),
@@ -175,8 +176,9 @@ _FACTS = {
         WHERE c.relnamespace IN ('lockstep'::regnamespace, 'public'::regnamespace)
     """,
     "columns": """
-        SELECT a.attrelid::regclass::text, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
-            a.attnotnull, pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum)
+        SELECT a.attrelid::regclass::text, a.attnum, a.attname,
+            format_type(a.atttypid, a.atttypmod), a.attnotnull,
+            pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum)
         FROM pg_attribute AS a
         INNER JOIN pg_class AS c ON a.attrelid = c.oid
         LEFT JOIN pg_attrdef AS d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
@@ -199,7 +201,9 @@ _FACTS = {
     "triggers": """
         SELECT pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE NOT tgisinternal
     """,
-    "schema": "SELECT nspacl::text, obj_description(oid) FROM pg_namespace WHERE nspname = 'lockstep'",
+    "schema": """
+        SELECT nspacl::text, obj_description(oid) FROM pg_namespace WHERE nspname = 'lockstep'
+    """,
 }
 
 
@@ -250,14 +254,15 @@ def end_leases(database: Database) -> None:
     )
 
 
-def finish(database: Database, folder: Path) -> None:
+def finish(database: Database, folder: Path, *, has_live_executors: bool = True) -> None:
     """Have a worker finish what the database holds; check that each effect came once."""
     remarks_before = database.rows("SELECT what FROM remarks")
     child = database.value(
         "SELECT workflow_id FROM lockstep.workflow_status WHERE parent_workflow_id = 'parent'"
     )
     (folder / "hold.open").touch()
-    end_leases(database)
+    if has_live_executors:
+        end_leases(database)
     with worker_of(database, folder):
         for workflow_id in ("delayed", "sleeping", "stumbling"):
             database.rows("SELECT lockstep.fast_forward(%s)", workflow_id)

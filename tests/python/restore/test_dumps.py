@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 from harness import Database
-from restore.lived_in import OWNER, assert_same, finish, rows_of, worker_of
+from restore.lived_in import OWNER, assert_same, end_leases, finish, rows_of, worker_of
 from servers import Cluster
 from waiting import eventually
 
@@ -29,6 +30,10 @@ FORMS = {
         ["--exit-on-error", "--jobs=4"],
     ),
 }
+
+
+DUMP_IN_PARALLEL = ("pg_dump", "--format=directory", "--jobs=4")
+RESTORE_IN_PARALLEL = ("pg_restore", "--exit-on-error", "--jobs=4")
 
 
 def dump_and_restore(
@@ -51,8 +56,9 @@ def play(cluster: Cluster, script: Path, target: Database) -> None:
 
 
 def test_lived_in_database_has_rows_in_every_table(lived_in: Database) -> None:
-    empty = [table for table, rows in rows_of(lived_in).items() if not rows]
-    assert empty == ["lockstep.state_move"], "rows of it live as long as a transaction"
+    empty = {table for table, rows in rows_of(lived_in).items() if not rows}
+    of_a_transaction = {"lockstep.state_move", "lockstep.pending_grant"}
+    assert empty == of_a_transaction, "rows of these live no longer than one"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -64,16 +70,23 @@ def test_every_form_of_dump_restores_everything(
     assert_same(restored, lived_in)
 
 
-def test_worker_finishes_what_was_restored_in_parallel(
+def test_worker_finishes_at_once_what_was_restored_in_parallel(
     cluster: Cluster,
     lived_in: Database,
     new_database: NewDatabase,
     shelf: Path,
     tmp_path: Path,
 ) -> None:
+    """The executor of the dump has a lease of an hour, but not here: nobody waits for its end."""
     restored = new_database()
     dump_and_restore(cluster, lived_in, restored, shelf, *FORMS["directory in parallel"])
-    finish(restored, tmp_path)
+    ((executor_id, is_leased),) = restored.rows(
+        "SELECT executor_id, expires_at > clock_timestamp() + '30 min' FROM lockstep.executor"
+    )
+    assert is_leased
+    with pytest.raises(psycopg.Error, match="has lost its lease"):
+        restored.rows("SELECT lockstep.heartbeat(%s)", executor_id)
+    finish(restored, tmp_path, has_live_executors=False)
 
 
 def test_plain_sql_install_is_dumped_as_ordinary_tables(
@@ -99,13 +112,62 @@ def test_dump_over_an_older_state_of_the_same_database_replaces_it(
     assert_same(restored, lived_in)
 
 
+def test_dump_under_load_is_of_one_moment(
+    cluster: Cluster,
+    lived_in: Database,
+    new_database: NewDatabase,
+    shelf: Path,
+    tmp_path: Path,
+) -> None:
+    """Four connections read it while a worker writes: each write is there with its checkpoint."""
+    source = new_database("TEMPLATE lived_in")
+    count = 300
+    source.rows(
+        "SELECT lockstep.enqueue_workflow('quick', 'default', jsonb_build_array('load ' || n))"
+        " FROM generate_series(1, %s) AS n",
+        count,
+    )
+    ledger = "SELECT count(*), count(DISTINCT key) FROM ledger WHERE key LIKE 'load%%'"
+    with worker_of(source, tmp_path, "--concurrency", "4"):
+        eventually(lambda: source.rows(ledger)[0][0] > 10, "some work")
+        cluster.run(*DUMP_IN_PARALLEL, "--file", shelf / "dump", source.dsn)
+        eventually(lambda: source.rows(ledger) == [(count, count)], "all work")
+
+    restored = new_database()
+    cluster.run(*RESTORE_IN_PARALLEL, "--dbname", restored.dsn, shelf / "dump")
+    assert restored.rows(ledger)[0][0] > 10
+    strays = (
+        "SELECT l.key, o.output #>> '{}' FROM ledger AS l FULL JOIN ("
+        " SELECT output FROM lockstep.operation_outputs WHERE step_name = 'book'"
+        ") AS o ON l.key = o.output #>> '{}' WHERE l.key IS NULL OR o.output IS NULL"
+    )
+    assert restored.rows(strays) == []
+    end_leases(restored)
+    with worker_of(restored, tmp_path):
+        eventually(lambda: restored.rows(ledger) == [(count, count)], "all work, once")
+
+
+def test_data_apart_from_the_schema_come_back_with_triggers_off(
+    cluster: Cluster, lived_in: Database, new_database: NewDatabase, shelf: Path
+) -> None:
+    restored = new_database()
+    superuser = cluster.dsn(restored.value("SELECT current_database()"))
+    cluster.run("pg_dump", "--format=custom", "--file", shelf / "dump", lived_in.dsn)
+    pg_restore = ("pg_restore", "--exit-on-error", "--single-transaction", shelf / "dump")
+    cluster.run(*pg_restore, "--schema-only", "--dbname", restored.dsn)
+    with pytest.raises(AssertionError, match="state machine"):
+        cluster.run(*pg_restore, "--data-only", "--dbname", superuser)
+    cluster.run(*pg_restore, "--data-only", "--disable-triggers", "--dbname", superuser)
+    assert_same(restored, lived_in)
+
+
 def test_superuser_restores_in_the_name_of_the_owner(
     cluster: Cluster, lived_in: Database, new_database: NewDatabase, shelf: Path
 ) -> None:
     restored = new_database()
     superuser = Database(cluster.dsn(restored.value("SELECT current_database()")))
     cluster.run("pg_dump", "--format=custom", "--file", shelf / "dump", lived_in.dsn)
-    with pytest.raises(AssertionError, match="belongs to landlord(.|\n)*pg_restore --role"):
+    with pytest.raises(AssertionError, match=r"belongs to landlord(.|\n)*pg_restore --role"):
         cluster.run("pg_restore", "--exit-on-error", "-1", "-d", superuser.dsn, shelf / "dump")
     cluster.run(
         *("pg_restore", "--exit-on-error", "--jobs=4", "--role", OWNER),
@@ -137,7 +199,7 @@ def test_dump_of_the_whole_cluster_brings_roles_and_grants(
         other.stop()
 
 
-def test_leases_of_the_dump_end_and_then_its_running_workflows_are_taken_over(
+def test_leases_of_a_copy_end_and_then_its_running_workflows_are_taken_over(
     lived_in: Database, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     restored = new_database("TEMPLATE lived_in")

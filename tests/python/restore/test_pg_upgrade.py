@@ -72,7 +72,9 @@ def test_pg_upgrade_to_18_keeps_everything_and_a_worker_goes_on(
             # majors print the other facts in different ways
             for name in ("sequences", "indexes", "triggers"):
                 assert facts_of(upgraded)[name] == facts[name], name
-            extension = "SELECT extname, extconfig <> '{}' FROM pg_extension WHERE extname = 'lockstep'"
+            extension = (
+                "SELECT extname, extconfig <> '{}' FROM pg_extension WHERE extname = 'lockstep'"
+            )
             assert upgraded.rows(extension) == [("lockstep", True)]
             if how == "--link":
                 finish(upgraded, tmp_path)

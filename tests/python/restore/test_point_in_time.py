@@ -1,4 +1,4 @@
-"""A base backup and its archived WAL bring the database back to a moment; work goes on from there."""
+"""A base backup and archived WAL bring the database back to a moment; work goes on from there."""
 
 from __future__ import annotations
 
@@ -49,15 +49,11 @@ def test_workflows_resume_from_the_restored_moment(
     primary: Cluster, backup: Path, tmp_path: Path
 ) -> None:
     original = Database(f"{primary.dsn('lived_in')} user={OWNER}")
-    original.rows(
-        "SELECT lockstep.enqueue_workflow('quick', 'default', '[\"before\"]', workflow_id => 'before')"
-    )
+    original.enqueue("quick", positional_args='["before"]', workflow_id="before")
     with worker_of(original, tmp_path):
         original.wait_for_status("before", "SUCCESS")
         mark(primary, "a moment")
-        original.rows(
-            "SELECT lockstep.enqueue_workflow('quick', 'default', '[\"later\"]', workflow_id => 'after')"
-        )
+        original.enqueue("quick", positional_args='["after"]', workflow_id="after")
         original.wait_for_status("after", "SUCCESS")
     recover(backup, primary.folder / "archive", "a moment")
     other = Cluster(primary.bindir, initialize=False)
@@ -71,7 +67,7 @@ def test_workflows_resume_from_the_restored_moment(
         assert (
             restored.rows("SELECT FROM lockstep.workflow_status WHERE workflow_id = 'after'") == []
         )
-        assert restored.value("SELECT count(*) FROM ledger WHERE key = 'later'") == 1
+        assert restored.rows("SELECT FROM ledger WHERE key = 'after'") == []
         restored.rows("DELETE FROM ledger WHERE key = 'before'")
         finish(restored, tmp_path)
     finally:
@@ -86,9 +82,7 @@ def test_worker_that_lived_on_starts_again_where_the_database_went_back_to(
     database.rows(
         "UPDATE lockstep.workflow_status SET queue_name = 'unserved' WHERE status <> 'PENDING'"
     )
-    database.rows(
-        "SELECT lockstep.enqueue_workflow('relay', 'default', '[\"baton\"]', workflow_id => 'relay')"
-    )
+    database.enqueue("relay", positional_args='["baton"]', workflow_id="relay")
     ledger = "SELECT key FROM ledger WHERE key LIKE 'baton%%' ORDER BY key"
     worker = WorkerProcess(database, APP, tmp_path, "--lease", "3600")
     with stopped_at_end([worker]):

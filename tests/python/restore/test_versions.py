@@ -21,9 +21,7 @@ def dump_and_restore(
     cluster: Cluster, source: Database, target: Database, shelf: Path, *options: str | Path
 ) -> None:
     cluster.run("pg_dump", "--format=custom", "--file", shelf / "dump", source.dsn)
-    cluster.run(
-        "pg_restore", "--exit-on-error", *options, "--dbname", target.dsn, shelf / "dump"
-    )
+    cluster.run("pg_restore", "--exit-on-error", *options, "--dbname", target.dsn, shelf / "dump")
 
 
 def assert_rows_are_in(restored: Database, source: Database) -> None:
