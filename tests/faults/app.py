@@ -12,6 +12,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -31,7 +32,7 @@ PATIENT = lockstep.Retry(
     max_delay=timedelta(seconds=2),
     jitter=0.3,
 )
-EFFECTS = points.FOLDER / "effects"
+EFFECTS = points.FOLDER / "effect"
 _ENTRY = (
     "INSERT INTO bank.entry (workflow_id, kind, account_id, amount, position)"
     " VALUES (%s, %s, %s, %s, %s)"
@@ -47,7 +48,9 @@ def affect(kind: str, outcome: str) -> int:
     """Do something outside of the database, one line at the end of a file; return a receipt."""
     context = lockstep.context()
     receipt = random.getrandbits(48)
-    line = f"{context.workflow_id}\t{kind}\t{context.attempt}\t{outcome}\t{receipt}\n"
+    line = (
+        f"{context.workflow_id}\t{kind}\t{context.attempt}\t{os.getpid()}\t{outcome}\t{receipt}\n"
+    )
     file = os.open(EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(file, line.encode())
@@ -255,6 +258,13 @@ def sleeper_plain(seconds: float) -> None:
 @app.transaction(retries=PATIENT)
 def mark_plain(conn: Connection[Any], kind: str) -> None:
     conn.execute(_ENTRY, (lockstep.context().workflow_id, kind, None, None, None))
+
+
+@app.workflow
+def hesitant(seconds: float) -> str:
+    """End after a while without asking the database; cancelled at about that time."""
+    time.sleep(seconds)
+    return "ended"
 
 
 @app.workflow

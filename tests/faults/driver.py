@@ -25,6 +25,8 @@ import psycopg
 
 TOO_LATE = "55000"
 _ANSWER_TIMEOUT = 20.0
+_CANCELLED_WITHIN = {"endless": 6.0, "hesitant": 2.0}
+"""Seconds within which workflows are cancelled."""
 
 _ENQUEUE = """
     WITH unit AS (
@@ -120,6 +122,7 @@ class Script:
         """Workflows that go on until somebody, or their deadline, ends them."""
         return [
             self._workflow("endless", weight=2),
+            *(self._workflow("hesitant", self._random.uniform(0.1, 1.5)) for _ in range(6)),
             self._workflow("restless", timeout=f"{self._random.uniform(0.5, 5):.2f} s"),
         ]
 
@@ -198,8 +201,9 @@ class Driver:
             for workflow in unit:
                 if workflow.kind == "courier":
                     self._plan_message(workflow.id, 0, workflow.args[0])
-                if workflow.kind == "endless":
-                    self._plan(self._now() + self._random.uniform(0, 6), self._cancelling(workflow))
+                if workflow.kind in _CANCELLED_WITHIN:
+                    pause = self._random.uniform(0, _CANCELLED_WITHIN[workflow.kind])
+                    self._plan(self._now() + pause, self._cancelling(workflow))
 
         return act
 

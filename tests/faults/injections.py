@@ -157,9 +157,7 @@ class TerminateWorker(Fault):
         return cls(round(random.random(), 3))
 
     async def inject(self, site: Site) -> None:
-        slot = _victim(site, self.place)
-        slot.ended_by_order.add(slot.worker.pid)
-        slot.worker.signal(signal.SIGTERM)
+        site.ask_to_stop(_victim(site, self.place).worker)
 
 
 # the server

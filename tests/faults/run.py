@@ -185,6 +185,6 @@ class Run:
 def folder_for(parent: Path) -> Path:
     """Make the folder of a run: orders, journal, side effects and logs."""
     parent.mkdir(parents=True, exist_ok=True)
-    for file in ("journal", "effects"):
+    for file in oracle.FILES:
         (parent / file).touch()
     return parent

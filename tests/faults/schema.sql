@@ -34,9 +34,12 @@ CREATE TABLE bank.effect (
     workflow_id text NOT NULL,
     kind text NOT NULL,
     attempt int NOT NULL,
+    pid int NOT NULL,
     outcome text NOT NULL,
     receipt bigint NOT NULL
 );
+-- the workers that were asked to stop, which hand back what they run
+CREATE TABLE bank.stopped_worker (pid int NOT NULL);
 
 -- updates that must never happen, caught in the act
 CREATE TABLE bank.forbidden_update (

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ _SETTINGS = (
     "autovacuum_naptime=5s",
     "log_checkpoints=off",
 )
+"""fsync is on as in production, though it is processes that are killed: what they have
+written the kernel keeps, so that loss of power is not among the faults."""
 
 
 class Disk:
@@ -85,7 +87,6 @@ class Slot:
     worker: WorkerProcess | None = None
     is_stopped: bool = False
     restart_at: float = 0.0
-    ended_by_order: set[int] = field(default_factory=set)
 
 
 class Site:
@@ -97,6 +98,7 @@ class Site:
         self.slots = [Slot(number) for number in range(workers)]
         self.started_workers = 0
         self.faults_in_worker: list[str] = []
+        self._asked_to_stop: set[int] = set()
         self.without_disks: str | None = None
         self.is_open = True
         self.random = random.Random()
@@ -235,8 +237,15 @@ class Site:
                     slot.restart_at = now + self.random.uniform(0.0, 0.7)
             await asyncio.sleep(0.1)
 
+    def ask_to_stop(self, worker: WorkerProcess) -> None:
+        """Let a worker end in good order: it hands back what it runs."""
+        self._asked_to_stop.add(worker.pid)
+        with (self.folder / "stopped_worker").open("a") as stopped:
+            stopped.write(f"{worker.pid}\n")
+        worker.signal(signal.SIGTERM)
+
     def _note_end(self, slot: Slot, worker: WorkerProcess, code: int) -> None:
-        if code == -signal.SIGKILL or worker.pid in slot.ended_by_order:
+        if code == -signal.SIGKILL or worker.pid in self._asked_to_stop:
             return
         if "serves" in worker.log:  # it had started, and must survive whatever comes
             self.faults_in_worker.append(f"worker ended by itself ({code}): {worker.log[-1500:]}")
