@@ -79,6 +79,18 @@ def entrance(request: pytest.FixtureRequest, cluster: Cluster) -> Cluster | PgBo
 
 
 @pytest.fixture
+def own_entrance(
+    request: pytest.FixtureRequest, own_cluster: Cluster
+) -> Iterator[Cluster | PgBouncer]:
+    """As ``entrance``, to a server that the test may kill."""
+    if request.config.getoption("--pgbouncer"):
+        with pgbouncer(own_cluster, "server_login_retry = 1") as bouncer:
+            yield bouncer
+    else:
+        yield own_cluster
+
+
+@pytest.fixture
 def database(cluster: Cluster, entrance: Cluster | PgBouncer) -> Iterator[Database]:
     name = f"test_{next(_numbers)}"
     with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
@@ -162,4 +174,4 @@ async def client(database: Database) -> AsyncIterator[lockstep.AsyncClient]:
 @pytest.fixture
 def pooled_dsn(bouncer: PgBouncer, database: Database) -> str:
     """The database of the test by way of a PgBouncer in transaction mode."""
-    return bouncer.dsn(str(psycopg.conninfo.conninfo_to_dict(database.dsn)["dbname"]))
+    return bouncer.dsn(database.name)

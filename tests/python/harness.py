@@ -17,6 +17,7 @@ from typing import Any
 
 import lockstep
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from servers import die_with_parent
 from waiting import eventually
 
@@ -37,6 +38,10 @@ class Database:
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
+
+    @property
+    def name(self) -> str:
+        return str(conninfo_to_dict(self.dsn)["dbname"])
 
     def rows(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.dsn, autocommit=True) as connection:

@@ -8,17 +8,17 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from harness import Database, WorkerProcess
-from servers import Cluster
+from servers import Cluster, PgBouncer
 from waiting import eventually
 
 COUNT = 400
 
 
 @pytest.fixture
-def database(own_cluster: Cluster) -> Database:
+def database(own_cluster: Cluster, own_entrance: Cluster | PgBouncer) -> Database:
     with psycopg.connect(own_cluster.dsn(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE shop")
-    return Database(own_cluster.dsn("shop"))
+    return Database(own_entrance.dsn("shop"))
 
 
 def enqueue_load(database: Database) -> None:
@@ -69,13 +69,14 @@ def test_killed_server_under_load_loses_and_doubles_nothing(
 
 
 def test_terminated_backends_under_load_lose_and_double_nothing(
-    database: Database, start_worker: Callable[..., WorkerProcess]
+    own_cluster: Cluster, database: Database, start_worker: Callable[..., WorkerProcess]
 ) -> None:
     enqueue_load(database)
+    server = Database(own_cluster.dsn(database.name))
     worker = start_worker("crash_app:app", "--concurrency", "20", "--max-connections", "4")
     some_finished(database, 10)
     for _ in range(15):
-        database.rows(
+        server.rows(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name LIKE 'lockstep%%'"
         )

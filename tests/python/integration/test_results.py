@@ -114,6 +114,7 @@ async def until_entered(database: Database, count: int) -> None:
     await asyncio.to_thread(eventually, lambda: waiter_count(database) == count, f"{count} watches")
 
 
+@pytest.mark.direct("hears a notification")
 async def test_result_comes_at_once_and_nothing_polls_meanwhile(
     database: Database,
     executor: Executor,
@@ -141,6 +142,7 @@ async def test_result_comes_at_once_and_nothing_polls_meanwhile(
     assert waiter_count(database) == 0
 
 
+@pytest.mark.direct("looks for its session in pg_stat_activity")
 async def test_thousand_waiters_share_one_connection(
     database: Database, client: lockstep.AsyncClient, run_worker: Any
 ) -> None:
@@ -154,6 +156,7 @@ async def test_thousand_waiters_share_one_connection(
     assert waiter_count(database) == 0
 
 
+@pytest.mark.direct("looks for its session in pg_stat_activity")
 def test_threads_share_one_connection(
     database: Database, sync_client: lockstep.Client, executor: Executor
 ) -> None:
@@ -170,6 +173,7 @@ def test_threads_share_one_connection(
     assert sync_client.result(ids[0]) == ids[0], "a closed client opens again"
 
 
+@pytest.mark.direct("looks for its session in pg_stat_activity")
 @pytest.mark.parametrize("ends", ["before", "meanwhile", "after"])
 async def test_lost_connection_loses_no_result(
     database: Database, executor: Executor, client: lockstep.AsyncClient, ends: str
@@ -197,6 +201,7 @@ async def test_lost_connection_loses_no_result(
     assert time.monotonic() - began < 3
 
 
+@pytest.mark.direct("loses a notification")
 async def test_lost_notification_is_made_up_for(
     executor: Executor,
     database: Database,
@@ -215,6 +220,7 @@ async def test_lost_notification_is_made_up_for(
     assert await asyncio.gather(*waiting) == ids
 
 
+@pytest.mark.direct("enters a watch: behind a pooler clients look instead")
 async def test_end_that_is_being_committed_when_the_wait_begins_is_not_missed(
     database: Database, client: lockstep.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +269,7 @@ def test_results_come_through_a_transaction_pooler_to_threads(
         assert [future.result() for future in waiting] == ids
 
 
+@pytest.mark.direct("enters a watch: behind a pooler clients look instead")
 async def test_who_does_not_wait_any_more_is_forgotten(
     database: Database, executor: Executor, client: lockstep.AsyncClient
 ) -> None:
@@ -280,6 +287,7 @@ async def test_who_does_not_wait_any_more_is_forgotten(
     assert await patient == workflow_id
 
 
+@pytest.mark.direct("enters a watch: behind a pooler clients look instead")
 async def test_close_ends_who_waits_and_removes_the_watch(
     database: Database, executor: Executor, client: lockstep.AsyncClient
 ) -> None:
@@ -295,6 +303,7 @@ async def test_close_ends_who_waits_and_removes_the_watch(
     assert await client.result(workflow_id, timeout=SOON) == workflow_id
 
 
+@pytest.mark.direct("enters a watch: behind a pooler clients look instead")
 def test_close_ends_the_threads_that_wait(
     database: Database, executor: Executor, sync_client: lockstep.Client
 ) -> None:
@@ -308,6 +317,7 @@ def test_close_ends_the_threads_that_wait(
     assert waiter_count(database) == 0
 
 
+@pytest.mark.direct("enters a watch: behind a pooler clients look instead")
 async def test_connection_ends_when_nobody_waits(
     database: Database, executor: Executor, client: lockstep.AsyncClient, monkeypatch: Any
 ) -> None:
@@ -323,6 +333,7 @@ async def test_connection_ends_when_nobody_waits(
         )
 
 
+@pytest.mark.direct("enters a watch: behind a pooler clients look instead")
 async def test_refused_look_is_raised_and_does_not_hang(
     database: Database, executor: Executor, client: lockstep.AsyncClient
 ) -> None:
@@ -335,6 +346,7 @@ async def test_refused_look_is_raised_and_does_not_hang(
         await asyncio.wait_for(waiting, 10)
 
 
+@pytest.mark.direct("enters a watch: behind a pooler clients look instead")
 @pytest.mark.parametrize("is_connected", [False, True])
 async def test_failures_are_told_also_to_who_waits(
     client: lockstep.AsyncClient, run_worker: Any, database: Database, is_connected: bool

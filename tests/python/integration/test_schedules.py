@@ -236,6 +236,7 @@ async def test_tick_starts_a_workflow_that_receives_its_time(
     assert timedelta(0) < info.created_at - tick < timedelta(seconds=0.5)
 
 
+@pytest.mark.direct("hears a notification")
 async def test_idle_worker_starts_ticks_within_50_ms_of_their_moment(
     database: Database, run_worker: RunWorker, client: lockstep.AsyncClient
 ) -> None:
@@ -259,6 +260,7 @@ async def test_idle_worker_starts_ticks_within_50_ms_of_their_moment(
     assert min(lateness) >= 0
 
 
+@pytest.mark.direct("hears a notification")
 async def test_new_schedule_is_noticed_at_once(
     database: Database, run_worker: RunWorker, client: lockstep.AsyncClient
 ) -> None:

@@ -45,7 +45,13 @@ def build_app() -> lockstep.App:
 
 
 @FORMS
-@pytest.mark.parametrize("has_doorbell", [True, False], ids=["listening", "without LISTEN"])
+@pytest.mark.parametrize(
+    "has_doorbell",
+    [
+        pytest.param(True, id="listening", marks=pytest.mark.direct("hears a notification")),
+        pytest.param(False, id="without LISTEN"),
+    ],
+)
 async def test_quiet_worker_wakes_a_sleeper_within_100_ms(
     database: Database,
     run_worker: Any,

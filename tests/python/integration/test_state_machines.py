@@ -120,7 +120,7 @@ def test_dump_and_restore_keep_machines_and_their_tables(
     with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE restored TEMPLATE template0")
     dump = subprocess.run(
-        [cluster.bindir / "pg_dump", "-Fc", "-f", tmp_path / "dump", orders.dsn],
+        [cluster.bindir / "pg_dump", "-Fc", "-f", tmp_path / "dump", cluster.dsn(orders.name)],
         capture_output=True,
         text=True,
     )

@@ -134,6 +134,7 @@ async def test_long_stream_is_read_in_portions(writer: Writer, read: Any) -> Non
     assert await read(writer.workflow_id).rest() == list(range(2500))
 
 
+@pytest.mark.direct("hears a notification")
 async def test_many_readers_follow_over_one_connection_and_are_woken_at_once(
     writer: Writer,
     database: Database,

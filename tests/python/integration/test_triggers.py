@@ -78,6 +78,7 @@ def test_dump_and_restore_keep_attachments(
     assert without.rows(WORKFLOWS) == [("order 1",), ("order 2",), ("order 3",)]
 
 
+@pytest.mark.direct("changes a setting of its session")
 def test_attachments_are_dropped_with_the_extension_if_it_is_told_so(database: Database) -> None:
     database.rows(SCHEMA)
     with pytest.raises(psycopg.errors.DependentObjectsStillExist) as refusal:
@@ -127,6 +128,7 @@ async def test_worker_runs_what_a_transaction_of_the_application_enqueued(
     assert database.value("SELECT count(*) FROM lockstep.workflow_status") == 3
 
 
+@pytest.mark.direct("changes a setting of its session")
 def test_replica_role_fires_what_is_enabled_for_it(database: Database) -> None:
     database.rows(
         "CREATE TABLE orders (id int PRIMARY KEY);"

@@ -57,6 +57,7 @@ async def test_idle_worker_hears_of_new_work_at_once(
         assert time.monotonic() - began < 1.0, "long before the next poll"
 
 
+@pytest.mark.direct("hears a notification")
 async def test_idle_worker_hears_of_work_from_plain_sql(
     database: Database, run_worker: Any, client: Client, app: lockstep.App
 ) -> None:
@@ -95,6 +96,7 @@ async def test_row_inserted_by_hand_is_found_by_polling(
         assert await client.result(workflow_id, timeout=SOON) == 2
 
 
+@pytest.mark.direct("hears a notification")
 async def test_delayed_workflow_starts_when_it_is_due(
     database: Database, run_worker: Any, client: Client, app: lockstep.App
 ) -> None:
@@ -306,6 +308,7 @@ async def test_everything_works_behind_a_transaction_pooler(
     assert sorted(database.rows("SELECT key FROM ledger")) == [(n,) for n in range(30)]
 
 
+@pytest.mark.direct("hears a notification")
 async def test_place_in_a_limited_queue_is_taken_when_it_becomes_free(
     database: Database, run_worker: Any, client: Client
 ) -> None:

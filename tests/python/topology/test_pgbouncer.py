@@ -28,8 +28,7 @@ def small(cluster: Cluster) -> Iterator[PgBouncer]:
 @pytest.fixture
 def bank(database: Database, small: PgBouncer) -> Database:
     database.rows("CREATE TABLE ledger (account text NOT NULL, amount int NOT NULL)")
-    name = psycopg.conninfo.conninfo_to_dict(database.dsn)["dbname"]
-    return Database(small.dsn(str(name)))
+    return Database(small.dsn(database.name))
 
 
 def move_money(bank: Database, count: int) -> None:
