@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import time
 from importlib.resources import files
 from typing import Any, cast
 
@@ -12,8 +13,14 @@ from ._dsn import resolve_dsn
 from ._errors import NotInstalled
 from ._version import __version__, numbers_of
 
-_LOCK_TIMEOUT = "5s"
-"""How long an update waits for a lock: whoever comes after it waits with it."""
+_LOCK_TIMEOUT = "2s"
+"""How long an update waits for a lock: whatever comes after it waits with it."""
+
+_TRIES = 10
+"""How often an update asks for its locks."""
+
+_PAUSE = 1.0
+"""Seconds between two tries, in which workers go on."""
 
 
 class Method(str, enum.Enum):
@@ -78,6 +85,8 @@ def upgrade_lockstep(dsn: str | None = None) -> str:
     Update Lockstep in a database to the version of this package, and say so in a sentence.
 
     All of it or nothing happens. Workers and clients of the release before go on meanwhile.
+    Raises psycopg.errors.LockNotAvailable if a transaction stays open that uses a table
+    which the update has to alter.
     """
     with psycopg.connect(resolve_dsn(dsn), autocommit=True) as connection:
         installed = _installed_version(connection)
@@ -87,13 +96,18 @@ def upgrade_lockstep(dsn: str | None = None) -> str:
             return f"lockstep {installed} is installed already"
         script = _update_script(connection, installed)
         connection.execute(cast(Any, f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
-        try:
-            connection.execute(cast(Any, script))
-        except psycopg.Error:
-            connection.rollback()
-            if _installed_version(connection) != __version__:
-                raise
-            return f"lockstep {__version__} is installed already"  # by a rival, just now
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                connection.execute(cast(Any, script))
+            except psycopg.Error as error:
+                connection.rollback()
+                if _installed_version(connection) == __version__:
+                    return f"lockstep {__version__} is installed already"  # by a rival, just now
+                if not isinstance(error, psycopg.errors.LockNotAvailable) or tries_left == 0:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                break
         return f"upgraded lockstep {installed} to {__version__}"
 
 
