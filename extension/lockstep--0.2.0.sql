@@ -15,7 +15,7 @@
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
 -- Refuses a schema that someone else owns or filled: whoever owns the schema
--- could replace our functions, and what lies in it could shadow them.
+-- could replace our functions, and what lies in it, or is put there, could shadow them.
 DO $$
 DECLARE
     v_owner text := (
@@ -23,6 +23,7 @@ DECLARE
         FROM pg_catalog.pg_namespace AS n
         WHERE n.nspname = 'lockstep'
     );
+    v_creators text;
 BEGIN
     IF v_owner <> current_user THEN
         RAISE EXCEPTION 'schema "lockstep" belongs to %', v_owner
@@ -31,13 +32,47 @@ BEGIN
                       'restore a dump in the name of its owner (pg_restore --role).';
     END IF;
 
-    IF EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'lockstep'::regnamespace)
-        OR EXISTS (SELECT FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'lockstep'::regnamespace)
-        OR EXISTS (SELECT FROM pg_catalog.pg_type AS t WHERE t.typnamespace = 'lockstep'::regnamespace)
+    -- what is in a schema depends on it, of whatever kind it is; so does what applies to it
+    IF EXISTS (
+        SELECT
+        FROM pg_catalog.pg_depend AS d
+        WHERE d.refclassid = 'pg_catalog.pg_namespace'::regclass
+            AND d.refobjid = 'lockstep'::regnamespace
+            AND d.classid <> 'pg_catalog.pg_extension'::regclass
+    )
     THEN
         RAISE EXCEPTION 'schema "lockstep" is not empty'
             USING ERRCODE = 'duplicate_schema',
                   HINT = 'Lockstep needs the schema for itself; move or drop what is in it.';
+    END IF;
+
+    SELECT string_agg(DISTINCT coalesce(r.rolname, 'PUBLIC'), ', ')
+    INTO v_creators
+    FROM pg_catalog.pg_namespace AS n
+    CROSS JOIN LATERAL aclexplode(n.nspacl) AS a
+    LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = a.grantee
+    WHERE n.nspname = 'lockstep'
+        AND a.grantee <> n.nspowner
+        AND a.privilege_type = 'CREATE';
+
+    IF v_creators IS NOT NULL THEN
+        RAISE EXCEPTION 'others may create objects in schema "lockstep"'
+            USING ERRCODE = 'insufficient_privilege',
+                  DETAIL = format('These roles may: %s.', v_creators),
+                  HINT = 'Create the schema before the install, and REVOKE CREATE ON SCHEMA lockstep from them.';
+    END IF;
+END
+$$;
+
+-- Refuses a database that takes any bytes for text: what is cut out of one, such as the
+-- beginning of a long name in a message, need not be text to the client.
+DO $$
+BEGIN
+    IF getdatabaseencoding() = 'SQL_ASCII' THEN
+        RAISE EXCEPTION 'database "%" has encoding SQL_ASCII', current_database()
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = 'It does not know what a character is.',
+                  HINT = 'Create a database with ENCODING ''UTF8''.';
     END IF;
 END
 $$;
@@ -67,6 +102,23 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION lockstep._generate_id(timestamptz) IS
     'Generates a time-ordered id, a UUID version 7 as text.';
+
+-- sql/00_prelude/30_is_suspect.sql
+
+-- Tells whether a workflow that waits is suspected of killing its workers.
+--
+-- While it waits, attempts counts the workers that died under it, and perhaps under many
+-- others at the same time. One is suspected from the third death on, and before its last
+-- attempt in any case.
+CREATE FUNCTION lockstep._is_suspect(p_attempts int, p_max_attempts int)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE
+BEGIN ATOMIC
+    SELECT p_attempts > 0 AND p_attempts >= least(3, p_max_attempts - 1);
+END;
+COMMENT ON FUNCTION lockstep._is_suspect(int, int) IS
+    'Tells whether a workflow that waits is suspected of killing its workers.';
 
 -- sql/00_prelude/30_timeline.sql
 
@@ -286,6 +338,14 @@ COMMENT ON COLUMN lockstep.workflow_status.retries IS
     'Policy by which a failure is tried again: {"max_attempts", "delay", "backoff", "max_delay", "jitter"}.';
 COMMENT ON COLUMN lockstep.workflow_status.failures IS
     'Failures so far that ended an execution of the workflow; retries counts them.';
+
+-- sql/20_tables/12_workflow_status_suspect_idx.sql
+
+-- _turn_of_suspects() finds those under which workers died. The predicate is written so that
+-- no other query's condition implies it
+CREATE INDEX workflow_status_suspect_idx
+ON lockstep.workflow_status (queue_name, available_at)
+WHERE (status = 'ENQUEUED') IS TRUE AND lockstep._is_suspect(attempts, max_attempts);
 
 -- sql/20_tables/20_operation_outputs.sql
 
@@ -600,11 +660,14 @@ CREATE TABLE lockstep.executor (
     expires_at timestamptz NOT NULL,
     timeline int,
     table_id oid,
+    suspect_id text,
+    alone_until timestamptz,
 
     CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
 
     CONSTRAINT executor_serves_a_queue_check CHECK (cardinality(queues) > 0),
-    CONSTRAINT executor_lease_is_positive_check CHECK (lease_duration > interval '0')
+    CONSTRAINT executor_lease_is_positive_check CHECK (lease_duration > interval '0'),
+    CONSTRAINT executor_alone_with_a_suspect_check CHECK ((suspect_id IS NULL) = (alone_until IS NULL))
 )
 -- a heartbeat is an UPDATE: room for it on the page keeps it off the index
 WITH (fillfactor = 50);
@@ -639,6 +702,10 @@ COMMENT ON COLUMN lockstep.executor.timeline IS
     'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.table_id IS
     'This table at the registration: after a restore from a dump, which makes another one, the executor is dead.';
+COMMENT ON COLUMN lockstep.executor.suspect_id IS
+    'Workflow that the worker runs alone, because workers died under it.';
+COMMENT ON COLUMN lockstep.executor.alone_until IS
+    'Until when the worker claims nothing beside that workflow while it runs.';
 
 -- sql/20_tables/70_schedule.sql
 
@@ -796,6 +863,9 @@ CREATE UNIQUE INDEX state_transition_entry_idx
 ON lockstep.state_transition (machine_name, version, to_state)
 WHERE from_state IS NULL;
 
+-- a table without a primary key: or a publication for all tables refuses to let go of its rows
+ALTER TABLE lockstep.state_transition REPLICA IDENTITY FULL;
+
 COMMENT ON TABLE lockstep.state_machine IS
     'A version of a state machine; the newest is what new rows follow.';
 COMMENT ON COLUMN lockstep.state_machine.machine_name IS
@@ -894,6 +964,9 @@ CREATE TABLE lockstep.state_move (
 CREATE INDEX state_move_key_idx
 ON lockstep.state_move USING hash (key);
 
+-- a table without a primary key: or a publication for all tables refuses to let go of its rows
+ALTER TABLE lockstep.state_move REPLICA IDENTITY FULL;
+
 COMMENT ON TABLE lockstep.state_move IS
     'Rows that may be on their way to another partition; empty but for open transactions.';
 COMMENT ON COLUMN lockstep.state_move.transaction_id IS 'Transaction that updates the row.';
@@ -918,6 +991,25 @@ COMMENT ON TABLE lockstep.pending_grant IS
     'Grants that an update has left for the end of its transaction.';
 COMMENT ON COLUMN lockstep.pending_grant.grant_statement IS
     'The GRANT, whole.';
+
+-- sql/20_tables/90_tenant_isolation.sql
+
+-- One row if clients are tenants that see their own workflows only; none if they see all.
+CREATE TABLE lockstep.tenant_isolation (
+    is_enabled boolean NOT NULL DEFAULT true,
+    enabled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    enabled_by text NOT NULL DEFAULT current_user,
+
+    CONSTRAINT tenant_isolation_pkey PRIMARY KEY (is_enabled),
+
+    CONSTRAINT tenant_isolation_is_there_or_not_check CHECK (is_enabled)
+);
+
+COMMENT ON TABLE lockstep.tenant_isolation IS
+    'One row if clients are tenants that see their own workflows only; none if they see all.';
+COMMENT ON COLUMN lockstep.tenant_isolation.is_enabled IS 'Always true.';
+COMMENT ON COLUMN lockstep.tenant_isolation.enabled_at IS 'When tenants were isolated.';
+COMMENT ON COLUMN lockstep.tenant_isolation.enabled_by IS 'Role that did it.';
 
 -- sql/30_internal/announce.sql
 
@@ -1306,11 +1398,7 @@ COMMENT ON FUNCTION lockstep._checked_filter(jsonb, int) IS
 -- look_again_in: seconds after which a claim may bring what this one could not, if a
 -- rate limit or another claim from the same queue is what kept it back.
 --
--- Of several queues the one comes first whose first workflow comes first, so that none
--- starves behind the backlog of another; those without limits count as one. The rows of
--- limited queues are locked before the time is taken that counts for rate limits. A row
--- that is locked is not waited for but read as "nothing now": the client that changes the
--- queue in an open transaction must not stop a worker that serves others too.
+-- What may have killed its workers runs alone, as _turn_of_suspects() describes it.
 CREATE FUNCTION lockstep._claim(
     p_executor_id text,
     p_max_count int,
@@ -1329,12 +1417,9 @@ SET jit = off
 AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
-    v_ready tid[] := ARRAY[]::tid[];
-    v_limited text[];
-    v_free text[];
-    v_held lockstep.queue[];
+    v_ready tid[];
     r_executor lockstep.executor;
-    r_queue lockstep.queue;
+    r_turn record;
     r_ready record;
 BEGIN
     SELECT e.*
@@ -1342,77 +1427,36 @@ BEGIN
     FROM lockstep.executor AS e
     WHERE e.executor_id = p_executor_id;
 
-    v_limited := ARRAY(
-        SELECT q.queue_name
-        FROM lockstep.queue AS q
-        WHERE q.queue_name = ANY (r_executor.queues)
-            AND (
-                q.is_paused
-                OR num_nonnulls(
-                    q.concurrency, q.worker_concurrency, q.rate_limit,
-                    q.partition_concurrency, q.partition_rate_limit
-                ) > 0
-            )
-    );
-
-    IF v_limited = '{}' THEN
-        v_ready := lockstep._ready_in_queues(r_executor.queues, r_executor, p_max_count, p_low_water);
-    ELSE
-        v_free := ARRAY(SELECT unnest(r_executor.queues) EXCEPT SELECT unnest(v_limited));
-        v_held := ARRAY(
-            SELECT q
-            FROM lockstep.queue AS q
-            WHERE q.queue_name = ANY (v_limited)
-            ORDER BY q.queue_name
-            FOR NO KEY UPDATE SKIP LOCKED
-        );
-        v_now := clock_timestamp();
-        -- counts in other isolation levels are as old as the snapshot: a row that has changed
-        -- since fails the claim with 40001, where a row that was only locked would not
-        IF current_setting('transaction_isolation') <> 'read committed' THEN
-            UPDATE lockstep.queue AS q
-            SET is_paused = q.is_paused
-            WHERE q.queue_name IN (SELECT h.queue_name FROM unnest(v_held) AS h);
-        END IF;
-        IF cardinality(v_held) < cardinality(v_limited) THEN
-            look_again_in := 0.02 + 0.04 * random();
-        END IF;
-
-        FOR r_queue IN
-            SELECT q.*
-            FROM unnest(v_held || NULL::lockstep.queue) AS q  -- NULL stands for all without limits
-            LEFT JOIN LATERAL (
-                SELECT w.priority, w.available_at
-                FROM unnest(CASE WHEN q.queue_name IS NULL THEN v_free ELSE ARRAY[q.queue_name] END) AS n (queue_name)
-                CROSS JOIN LATERAL (
-                    SELECT w.priority, w.available_at
-                    FROM lockstep.workflow_status AS w
-                    WHERE w.queue_name = n.queue_name
-                        AND w.status = 'ENQUEUED'
-                    ORDER BY w.priority, w.available_at
-                    LIMIT 1
-                ) AS w
-                ORDER BY w.priority, w.available_at
-                LIMIT 1
-            ) AS head ON true
-            WHERE q.is_paused IS NOT TRUE
-            ORDER BY head.priority, head.available_at
-        LOOP
-            EXIT WHEN cardinality(v_ready) >= p_max_count;
-
-            IF r_queue.queue_name IS NULL THEN
-                v_ready := v_ready || lockstep._ready_in_queues(
-                    v_free, r_executor, p_max_count - cardinality(v_ready), p_low_water
-                );
-            ELSE
-                r_ready := lockstep._ready_in_limited_queue(
-                    r_queue, r_executor, p_max_count - cardinality(v_ready), v_now
-                );
-                v_ready := v_ready || r_ready.ready;
-                look_again_in := least(look_again_in, r_ready.look_again_in);
-            END IF;
-        END LOOP;
+    r_turn := lockstep._turn_of_suspects(r_executor, v_now);
+    IF r_turn.turn = 'wait' THEN
+        look_again_in := r_turn.look_again_in;
+        RETURN;
     END IF;
+
+    IF r_turn.turn = 'take' THEN
+        r_executor.alone_until := 'infinity';
+        r_ready := lockstep._ready(r_executor, 1, NULL);
+        v_ready := r_ready.ready;
+    END IF;
+
+    IF cardinality(v_ready) = 1 THEN
+        UPDATE lockstep.executor AS e
+        SET
+            suspect_id = w.workflow_id,
+            alone_until = CASE
+                WHEN w.attempts + 1 >= w.max_attempts THEN 'infinity'
+                ELSE v_now + e.lease_duration
+            END
+        FROM lockstep.workflow_status AS w
+        WHERE w.ctid = v_ready[1]
+            AND e.executor_id = p_executor_id;
+    ELSE
+        r_executor.alone_until := NULL;
+        r_ready := lockstep._ready(r_executor, p_max_count, p_low_water);
+        v_ready := r_ready.ready;
+    END IF;
+    v_now := r_ready.taken_at;
+    look_again_in := r_ready.look_again_in;
 
     WITH claimed_row AS (
         UPDATE lockstep.workflow_status AS w
@@ -1502,18 +1546,23 @@ DECLARE
     r_rival record;
 BEGIN
     IF p_workflow_ids IS NOT NULL THEN
-        SELECT w.workflow_id, w.workflow_name, w.queue_name
+        SELECT w.workflow_id, w.workflow_name, w.queue_name, lockstep._may_see(w.enqueued_by) AS is_visible
         INTO r_rival
         FROM unnest(p_workflow_ids, p_deduplication_ids) AS n (workflow_id, deduplication_id)
         INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = n.workflow_id
         WHERE (w.queue_name, w.deduplication_id, w.started_at, w.completed_at)
             IS DISTINCT FROM (p_queue_name, n.deduplication_id, NULL, NULL)
+            OR NOT lockstep._may_see(w.enqueued_by)
         LIMIT 1;
 
         IF FOUND THEN
             RAISE EXCEPTION 'workflow "%" exists already', r_rival.workflow_id
                 USING ERRCODE = 'unique_violation',
-                      DETAIL = format('It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name),
+                      DETAIL = CASE
+                          WHEN r_rival.is_visible
+                              THEN format('It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name)
+                          ELSE 'It is not visible to this role.'
+                      END,
                       HINT = 'Leave workflow_id out: with debounce, calls are told apart by deduplication_id.';
         END IF;
     END IF;
@@ -1562,7 +1611,9 @@ BEGIN
                 enqueued_by = excluded.enqueued_by,
                 headers = excluded.headers,
                 retries = excluded.retries
-            WHERE w.workflow_name = excluded.workflow_name AND w.started_at IS NULL
+            WHERE w.workflow_name = excluded.workflow_name
+                AND w.started_at IS NULL
+                AND lockstep._may_see(w.enqueued_by)
             RETURNING w.deduplication_id, w.workflow_id, w.status
         )
 
@@ -1579,21 +1630,29 @@ BEGIN
         );
         EXIT WHEN v_open = '{}';
 
-        SELECT w.workflow_id, w.workflow_name, w.deduplication_id
+        SELECT
+            w.workflow_id, w.workflow_name, w.deduplication_id, lockstep._may_see(w.enqueued_by) AS is_visible
         INTO r_rival
         FROM lockstep.workflow_status AS w
         WHERE w.queue_name = p_queue_name
             AND w.deduplication_id = ANY (v_open)
             AND w.completed_at IS NULL
-            AND w.workflow_name <> p_workflow_name
+            AND (w.workflow_name <> p_workflow_name OR NOT lockstep._may_see(w.enqueued_by))
         LIMIT 1;
 
         IF FOUND THEN
             RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
                 p_queue_name, r_rival.deduplication_id
                 USING ERRCODE = 'unique_violation',
-                      DETAIL = format('It is workflow "%s" and runs "%s".', r_rival.workflow_id, r_rival.workflow_name),
-                      HINT = 'Use another deduplication_id for another workflow_name.';
+                      DETAIL = CASE
+                          WHEN r_rival.is_visible
+                              THEN format('It is workflow "%s" and runs "%s".', r_rival.workflow_id, r_rival.workflow_name)
+                          ELSE 'It is not visible to this role.'
+                      END,
+                      HINT = CASE
+                          WHEN r_rival.is_visible THEN 'Use another deduplication_id for another workflow_name.'
+                          ELSE 'Use another deduplication_id, or a queue of your own.'
+                      END;
         END IF;
 
         UPDATE lockstep.workflow_status AS w
@@ -1765,6 +1824,7 @@ BEGIN
         AS n (named_args, positional_args, workflow_id, deduplication_id, queue_partition_key, place)
     WHERE jsonb_typeof(n.named_args) <> 'object'
         OR jsonb_typeof(n.positional_args) <> 'array'
+        OR lockstep._is_too_large(n.named_args) OR lockstep._is_too_large(n.positional_args)
         OR btrim(n.workflow_id) = '' OR length(n.workflow_id) > 512
         OR btrim(n.deduplication_id) = '' OR length(n.deduplication_id) > 512
         OR (p_debounce IS NOT NULL AND n.deduplication_id IS NULL)
@@ -1839,6 +1899,12 @@ BEGIN
         v_message := 'headers must be a JSON object';
         v_detail := format('It is %s.', jsonb_typeof(p_headers));
         v_hint := 'Pass one key per header, or null.';
+    ELSIF lockstep._is_too_large(p_positional_args) THEN
+        RETURN lockstep._size_problem('positional_args', p_positional_args);
+    ELSIF lockstep._is_too_large(p_named_args) THEN
+        RETURN lockstep._size_problem('named_args', p_named_args);
+    ELSIF lockstep._is_too_large(p_headers) THEN
+        RETURN lockstep._size_problem('headers', p_headers);
     ELSIF p_on_duplicate IS NULL OR p_on_duplicate NOT IN ('raise', 'return') THEN
         v_message := 'on_duplicate must be ''raise'' or ''return''';
         v_detail := format('It is %s.', quote_nullable(left(p_on_duplicate, 40)));
@@ -1859,8 +1925,8 @@ BEGIN
         v_message := 'delay must not be negative, nor over 1000 years';
         v_detail := format('It is %s.', p_delay);
         v_hint := 'Leave it out to start at once.';
-    ELSIF NOT isfinite(p_run_at) THEN
-        v_message := 'run_at must be finite';
+    ELSIF p_run_at NOT BETWEEN '0001-01-02' AND '9999-12-30' THEN
+        v_message := 'run_at must be in the years 1 to 9999';
         v_detail := format('It is %s.', p_run_at);
         v_hint := 'Leave it out to start at once.';
     ELSIF p_timeout IS NOT NULL AND p_deadline IS NOT NULL THEN
@@ -1871,8 +1937,8 @@ BEGIN
         v_message := 'timeout must be positive, and at most 1000 years';
         v_detail := format('It is %s.', p_timeout);
         v_hint := 'Leave it out for no limit.';
-    ELSIF NOT isfinite(p_deadline) THEN
-        v_message := 'deadline must be finite';
+    ELSIF p_deadline NOT BETWEEN '0001-01-02' AND '9999-12-30' THEN
+        v_message := 'deadline must be in the years 1 to 9999';
         v_detail := format('It is %s.', p_deadline);
         v_hint := 'Leave it out for no limit.';
     ELSIF p_debounce IS NULL AND p_debounce_max_delay IS NOT NULL THEN
@@ -2304,7 +2370,7 @@ DECLARE
     v_headers constant jsonb := p_filter -> 'headers';
     v_from constant timestamptz := coalesce((p_filter ->> 'created_after')::timestamptz, '-infinity');
     v_to constant timestamptz := coalesce((p_filter ->> 'created_before')::timestamptz, 'infinity');
-    v_pattern constant text := regexp_replace(p_filter ->> 'id_prefix', '([\\%_])', '\\\1', 'g') || '%';
+    v_pattern constant text := regexp_replace(p_filter ->> 'id_prefix', E'([\\\\%_])', E'\\\\\\1', 'g') || '%';
     v_before_at timestamptz := timestamptz 'infinity';
     v_before_id text := coalesce(p_before_id, '');
     v_chunk int := greatest(p_count, 100);
@@ -2631,6 +2697,66 @@ $$;
 COMMENT ON FUNCTION lockstep._is_open_entry(text, int, text, text) IS
     'Tells whether rows may be inserted in a state because the machine declares no way in.';
 
+-- sql/30_internal/is_open_to_caller.sql
+
+-- Tells whether the caller may see what another role enqueued.
+--
+-- Everything, unless enable_tenant_isolation() was called. Then a tenant sees what a role
+-- enqueued whose rights it has. Who may claim any workflow, or read all tables, is no
+-- tenant. What was enqueued by a role that was dropped since is theirs alone to see.
+--
+-- PL/pgSQL, because it keeps its plan (_is_held()). Asked about others' workflows only.
+CREATE FUNCTION lockstep._is_open_to_caller(p_enqueued_by text)
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_caller constant name := lockstep._caller()::name;
+BEGIN
+    RETURN NOT EXISTS (SELECT FROM lockstep.tenant_isolation)
+        OR coalesce(pg_has_role(v_caller, to_regrole(quote_ident(p_enqueued_by)), 'USAGE'), false)
+        OR has_table_privilege(v_caller, 'lockstep.executor', 'SELECT')
+        OR has_function_privilege(v_caller, 'lockstep.claim_workflows(text, int, jsonb)', 'EXECUTE');
+END
+$$;
+COMMENT ON FUNCTION lockstep._is_open_to_caller(text) IS
+    'Tells whether the caller may see what another role enqueued.';
+
+-- sql/30_internal/is_too_large.sql
+
+-- Tells whether a JSON value is larger than what callers may store, 16 MB.
+--
+-- Postgres holds up to 256 MB, but a claim hands many workflows over in one answer, which
+-- ends at 1 GB, and a worker makes objects of ten times the size of them. The size is that of
+-- jsonb; what comes compressed out of a table counts as that. The planner inlines it.
+CREATE FUNCTION lockstep._is_too_large(p_value jsonb)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+BEGIN ATOMIC
+    SELECT pg_column_size(p_value) > 16777216;
+END;
+COMMENT ON FUNCTION lockstep._is_too_large(jsonb) IS
+    'Tells whether a JSON value is larger than what callers may store, 16 MB.';
+
+-- sql/30_internal/may_see.sql
+
+-- Tells whether the caller may see a workflow that this role enqueued.
+--
+-- What one enqueued oneself is seen at once: the planner inlines this, and who asks for its
+-- own workflows, as nearly everybody does, pays for a comparison.
+CREATE FUNCTION lockstep._may_see(p_enqueued_by text)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+BEGIN ATOMIC
+    SELECT p_enqueued_by = lockstep._caller() OR lockstep._is_open_to_caller(p_enqueued_by);
+END;
+COMMENT ON FUNCTION lockstep._may_see(text) IS
+    'Tells whether the caller may see a workflow that this role enqueued.';
+
 -- sql/30_internal/mermaid_text.sql
 
 -- Escapes a text for a quoted label of Mermaid, whose entities begin with a number sign.
@@ -2640,7 +2766,7 @@ LANGUAGE sql
 IMMUTABLE
 BEGIN ATOMIC
     SELECT replace(replace(replace(replace(replace(replace(replace(
-        p_text, '#', '#35;'), '&', '#amp;'), '"', '#quot;'), '<', '#lt;'), '>', '#gt;'), '`', '#96;'), '\', '#92;');
+        p_text, '#', '#35;'), '&', '#amp;'), '"', '#quot;'), '<', '#lt;'), '>', '#gt;'), '`', '#96;'), E'\\', '#92;');
 END;
 COMMENT ON FUNCTION lockstep._mermaid_text(text) IS
     'Escapes a text for a quoted label of Mermaid.';
@@ -2891,16 +3017,125 @@ BEGIN ATOMIC
     END
     FROM (
         SELECT regexp_replace(
-            p_text, '[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]+', ' ', 'g'
+            p_text, E'[\\u0001-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069]+', ' ', 'g'
         ) AS line
     ) AS t;
 END;
 COMMENT ON FUNCTION lockstep._one_line(text, int) IS
     'Makes one line of a text of any origin.';
 
+-- sql/30_internal/ready.sql
+
+-- Locks the workflows that an executor may start now, in the order of their queues.
+--
+-- Of several queues the one comes first whose first workflow comes first, so that none
+-- starves behind the backlog of another; those without limits count as one. The rows of
+-- limited queues are locked before the time is taken that counts for rate limits. A row
+-- that is locked is not waited for but read as "nothing now": the client that changes the
+-- queue in an open transaction must not stop a worker that serves others too.
+--
+-- Suspects are passed over, or, if p_executor.alone_until is set, everything else is.
+-- look_again_in as _claim() describes it.
+CREATE FUNCTION lockstep._ready(
+    p_executor lockstep.executor,
+    p_max_count int,
+    p_low_water jsonb,
+    OUT ready tid[],
+    OUT taken_at timestamptz,
+    OUT look_again_in double precision
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_limited text[];
+    v_free text[];
+    v_held lockstep.queue[];
+    r_queue lockstep.queue;
+    r_ready record;
+BEGIN
+    ready := ARRAY[]::tid[];
+    taken_at := clock_timestamp();
+
+    v_limited := ARRAY(
+        SELECT q.queue_name
+        FROM lockstep.queue AS q
+        WHERE q.queue_name = ANY (p_executor.queues)
+            AND (
+                q.is_paused
+                OR num_nonnulls(
+                    q.concurrency, q.worker_concurrency, q.rate_limit,
+                    q.partition_concurrency, q.partition_rate_limit
+                ) > 0
+            )
+    );
+
+    IF v_limited = '{}' THEN
+        ready := lockstep._ready_in_queues(p_executor.queues, p_executor, p_max_count, p_low_water);
+    ELSE
+        v_free := ARRAY(SELECT unnest(p_executor.queues) EXCEPT SELECT unnest(v_limited));
+        v_held := ARRAY(
+            SELECT q
+            FROM lockstep.queue AS q
+            WHERE q.queue_name = ANY (v_limited)
+            ORDER BY q.queue_name
+            FOR NO KEY UPDATE SKIP LOCKED
+        );
+        taken_at := clock_timestamp();
+        -- counts in other isolation levels are as old as the snapshot: a row that has changed
+        -- since fails the claim with 40001, where a row that was only locked would not
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            UPDATE lockstep.queue AS q
+            SET is_paused = q.is_paused
+            WHERE q.queue_name IN (SELECT h.queue_name FROM unnest(v_held) AS h);
+        END IF;
+        IF cardinality(v_held) < cardinality(v_limited) THEN
+            look_again_in := 0.02 + 0.04 * random();
+        END IF;
+
+        FOR r_queue IN
+            SELECT q.*
+            FROM unnest(v_held || NULL::lockstep.queue) AS q  -- NULL stands for all without limits
+            LEFT JOIN LATERAL (
+                SELECT w.priority, w.available_at
+                FROM unnest(CASE WHEN q.queue_name IS NULL THEN v_free ELSE ARRAY[q.queue_name] END) AS n (queue_name)
+                CROSS JOIN LATERAL (
+                    SELECT w.priority, w.available_at
+                    FROM lockstep.workflow_status AS w
+                    WHERE w.queue_name = n.queue_name
+                        AND w.status = 'ENQUEUED'
+                    ORDER BY w.priority, w.available_at
+                    LIMIT 1
+                ) AS w
+                ORDER BY w.priority, w.available_at
+                LIMIT 1
+            ) AS head ON true
+            WHERE q.is_paused IS NOT TRUE
+            ORDER BY head.priority, head.available_at
+        LOOP
+            EXIT WHEN cardinality(ready) >= p_max_count;
+
+            IF r_queue.queue_name IS NULL THEN
+                ready := ready || lockstep._ready_in_queues(
+                    v_free, p_executor, p_max_count - cardinality(ready), p_low_water
+                );
+            ELSE
+                r_ready := lockstep._ready_in_limited_queue(
+                    r_queue, p_executor, p_max_count - cardinality(ready), taken_at
+                );
+                ready := ready || r_ready.ready;
+                look_again_in := least(look_again_in, r_ready.look_again_in);
+            END IF;
+        END LOOP;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._ready(lockstep.executor, int, jsonb) IS
+    'Locks the workflows that an executor may start now, in the order of their queues.';
+
 -- sql/30_internal/ready_in_queues.sql
 
--- Locks the first workflows of some queues without limits.
+-- Locks the first workflows of some queues without limits, those that _ready() asks for.
 --
 -- p_low_water as claim_workflows() describes it. Reads the claim index from its head, or
 -- the mark, and leaves it after n rows. Locks workflow rows, skipping locked ones.
@@ -2946,6 +3181,7 @@ BEGIN
                 AND w.status = 'ENQUEUED'
                 AND w.workflow_name = ANY (p_executor.workflow_names)
                 AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+                AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
             ORDER BY w.priority, w.available_at
             LIMIT p_max_count
             FOR NO KEY UPDATE SKIP LOCKED
@@ -3310,7 +3546,7 @@ CREATE FUNCTION lockstep._send_problem(
 )
 RETURNS text[]
 LANGUAGE plpgsql
-IMMUTABLE
+STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -3324,6 +3560,8 @@ BEGIN
         RETURN ARRAY[
             'message must not be null', 'It is null.', 'Pass ''null''::jsonb to send a JSON null.'
         ];
+    ELSIF lockstep._is_too_large(p_message) THEN
+        RETURN lockstep._size_problem('message', p_message);
     END IF;
 
     RETURN NULL;
@@ -3356,6 +3594,26 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._settle_ended(text[], text[]) IS
     'Does what the end of workflows means for others.';
+
+-- sql/30_internal/size_problem.sql
+
+-- Says that a JSON value is too large: message, detail and hint of the error.
+CREATE FUNCTION lockstep._size_problem(p_argument text, p_value jsonb)
+RETURNS text[]
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN ARRAY[
+        format('%s must not be larger than 16 MB', p_argument),
+        format('It takes %s as jsonb.', pg_size_pretty(pg_column_size(p_value)::bigint)),
+        'Keep large data where it is, in a table or an object store, and pass its key.'
+    ];
+END
+$$;
+COMMENT ON FUNCTION lockstep._size_problem(text, jsonb) IS
+    'Says that a JSON value is too large: message, detail and hint of the error.';
 
 -- sql/30_internal/state_machine_version.sql
 
@@ -3457,6 +3715,95 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._take_move(text, jsonb, boolean) IS
     'Takes the note that a row may be on its way to another partition, if there is one.';
+
+-- sql/30_internal/turn_of_suspects.sql
+
+-- Tells what a claim of an executor does about workflows that may kill it.
+--
+-- A worker that dies takes all it runs with it, so its death says little of any one of
+-- them. Therefore a suspect (_is_suspect()) runs alone: an executor that holds nothing
+-- takes it and nothing else, for the time of a lease, and until its end if the attempt is
+-- the last. So what ends in the dead letter died alone, and an innocent workflow is not
+-- charged with more than the deaths that made it a suspect.
+--
+-- turn: 'take', a suspect waits and the executor holds nothing; 'wait', nothing may be
+-- claimed, because the executor runs a suspect (look_again_in: for so many seconds more)
+-- or shall run dry for one; 'none' otherwise. Where no executor is without work for a lease, half
+-- of them claim nothing for a while, and then the other half, in turns whose length grows
+-- with the time that a suspect has waited: so it waits no longer than a few times the
+-- longest execution, and the rest of the work goes on.
+CREATE FUNCTION lockstep._turn_of_suspects(
+    p_executor lockstep.executor,
+    p_now timestamptz,
+    OUT turn text,
+    OUT look_again_in double precision
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_since timestamptz;
+    v_leases double precision;
+BEGIN
+    turn := 'none';
+
+    IF p_executor.suspect_id IS NOT NULL THEN
+        IF p_executor.alone_until > p_now AND EXISTS (
+            SELECT
+            FROM lockstep.workflow_status AS w
+            WHERE w.workflow_id = p_executor.suspect_id
+                AND (w.status, w.executor_id) IS NOT DISTINCT FROM ('PENDING', p_executor.executor_id)
+        ) THEN
+            turn := 'wait';
+            IF isfinite(p_executor.alone_until) THEN
+                look_again_in := extract(EPOCH FROM p_executor.alone_until - p_now)::double precision;
+            END IF;
+            RETURN;
+        END IF;
+
+        UPDATE lockstep.executor AS e
+        SET suspect_id = NULL, alone_until = NULL
+        WHERE e.executor_id = p_executor.executor_id;
+    END IF;
+
+    v_since := (
+        SELECT min(w.available_at)
+        FROM lockstep.workflow_status AS w
+        WHERE (w.status = 'ENQUEUED') IS TRUE  -- as the index of suspects says it, and no other
+            AND lockstep._is_suspect(w.attempts, w.max_attempts)
+            AND w.queue_name = ANY (p_executor.queues)
+            AND w.workflow_name = ANY (p_executor.workflow_names)
+            AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+            AND NOT EXISTS (
+                SELECT
+                FROM lockstep.queue AS q
+                WHERE q.queue_name = w.queue_name
+                    AND q.is_paused
+            )
+    );
+
+    IF v_since IS NULL THEN
+        RETURN;
+    ELSIF NOT EXISTS (
+        SELECT
+        FROM lockstep.workflow_status AS w
+        WHERE w.status = 'PENDING'
+            AND w.executor_id = p_executor.executor_id
+    ) THEN
+        turn := 'take';
+        RETURN;
+    END IF;
+
+    v_leases := (
+        extract(EPOCH FROM p_now - v_since) / extract(EPOCH FROM p_executor.lease_duration)
+    )::double precision;
+    IF v_leases >= 1 AND floor(ln(v_leases) / ln(2))::int % 2 = abs(hashtext(p_executor.executor_id) % 2) THEN
+        turn := 'wait';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION lockstep._turn_of_suspects(lockstep.executor, timestamptz) IS
+    'Tells what a claim of an executor does about workflows that may kill it.';
 
 -- sql/30_internal/wake_waiters.sql
 
@@ -3715,6 +4062,8 @@ BEGIN
         AND btrim(enqueue_workflow.queue_name) <> '' AND length(enqueue_workflow.queue_name) <= 512
         AND jsonb_typeof(enqueue_workflow.positional_args) = 'array'
         AND jsonb_typeof(enqueue_workflow.named_args) = 'object'
+        AND NOT lockstep._is_too_large(enqueue_workflow.positional_args)
+        AND NOT lockstep._is_too_large(enqueue_workflow.named_args)
         AND enqueue_workflow.on_duplicate = 'raise'
         AND enqueue_workflow.priority = 0
         AND num_nonnulls(
@@ -3810,13 +4159,14 @@ BEGIN
 
         EXIT WHEN FOUND;
 
-        SELECT w.workflow_name, w.queue_name
+        SELECT w.workflow_name, w.queue_name, lockstep._may_see(w.enqueued_by) AS is_visible
         INTO r_rival
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = v_workflow_id;
 
         IF FOUND THEN
-            IF r_rival.workflow_name = enqueue_workflow.workflow_name
+            IF r_rival.is_visible
+                AND r_rival.workflow_name = enqueue_workflow.workflow_name
                 AND r_rival.queue_name = enqueue_workflow.queue_name
             THEN
                 RETURN v_workflow_id;
@@ -3824,13 +4174,15 @@ BEGIN
 
             RAISE EXCEPTION 'workflow "%" exists already', v_workflow_id
                 USING ERRCODE = 'unique_violation',
-                      DETAIL = format(
-                          'It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name
-                      ),
+                      DETAIL = CASE
+                          WHEN r_rival.is_visible
+                              THEN format('It runs "%s" in queue "%s".', r_rival.workflow_name, r_rival.queue_name)
+                          ELSE 'It is not visible to this role.'
+                      END,
                       HINT = 'Use another workflow_id for another workflow or queue.';
         END IF;
 
-        SELECT w.workflow_id, w.status
+        SELECT w.workflow_id, w.status, lockstep._may_see(w.enqueued_by) AS is_visible
         INTO r_rival
         FROM lockstep.workflow_status AS w
         WHERE w.queue_name = enqueue_workflow.queue_name
@@ -3838,15 +4190,23 @@ BEGIN
             AND w.completed_at IS NULL;
 
         IF FOUND THEN
-            IF enqueue_workflow.on_duplicate = 'return' THEN
+            IF r_rival.is_visible AND enqueue_workflow.on_duplicate = 'return' THEN
                 RETURN r_rival.workflow_id;
             END IF;
 
             RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
                 enqueue_workflow.queue_name, enqueue_workflow.deduplication_id
                 USING ERRCODE = 'unique_violation',
-                      DETAIL = format('It is workflow "%s", %s.', r_rival.workflow_id, r_rival.status),
-                      HINT = 'Pass on_duplicate => ''return'' to get its id instead of this error.';
+                      DETAIL = CASE
+                          WHEN r_rival.is_visible
+                              THEN format('It is workflow "%s", %s.', r_rival.workflow_id, r_rival.status)
+                          ELSE 'It is not visible to this role.'
+                      END,
+                      HINT = CASE
+                          WHEN r_rival.is_visible
+                              THEN 'Pass on_duplicate => ''return'' to get its id instead of this error.'
+                          ELSE 'Use another deduplication_id, or a queue of your own.'
+                      END;
         END IF;
     END LOOP;
 
@@ -4226,7 +4586,8 @@ BEGIN
                 AND v.key = 'lockstep.progress'
         )
     FROM lockstep.workflow_status AS w
-    WHERE w.workflow_id = get_workflow.workflow_id;
+    WHERE w.workflow_id = get_workflow.workflow_id
+        AND lockstep._may_see(w.enqueued_by);
 
     IF NOT FOUND THEN
         PERFORM lockstep._refuse_unknown_workflow(get_workflow.workflow_id);
@@ -4274,7 +4635,7 @@ BEGIN
         WHERE w.deadline_at <= v_now
             AND w.completed_at IS NULL
         ORDER BY w.deadline_at
-        LIMIT promote_due_workflows.max_count
+        LIMIT greatest(promote_due_workflows.max_count, 0)
         FOR NO KEY UPDATE SKIP LOCKED
     );
 
@@ -4310,7 +4671,7 @@ BEGIN
         WHERE w.status IN ('DELAYED', 'WAITING')
             AND w.available_at <= v_now
         ORDER BY w.available_at
-        LIMIT promote_due_workflows.max_count
+        LIMIT greatest(promote_due_workflows.max_count, 0)
         FOR NO KEY UPDATE SKIP LOCKED
     );
 
@@ -4720,12 +5081,12 @@ COMMENT ON FUNCTION lockstep.fast_forward(text, jsonb) IS
 -- Enqueues a new workflow that goes on where another one was before a step.
 --
 -- The source may be in any status and stays as it is. The fork has its name, arguments,
--- priority, partition, headers, retries, timeout and, unless they are given, its queue
--- and app_version. It begins with the source's finished steps before from_step: those
--- whose place in the main branch, step_id % 65536, is smaller. What was published before
--- the first of the other steps began is copied too: events, of which the last value is
--- known and no earlier one, and streams. Not copied are messages, as what the source
--- received is in its steps; the deduplication id; the parent; and a deadline that has
+-- priority, partition, headers, retries, timeout and enqueued_by, so that the same tenant sees
+-- it, and, unless they are given, its queue and app_version. It begins with the source's finished
+-- steps before from_step: those whose place in the main branch, step_id % 65536, is smaller.
+-- What was published before the first of the other steps began is copied too: events, of which
+-- the last value is known and no earlier one, and streams. Not copied are messages, as what the
+-- source received is in its steps; the deduplication id; the parent; and a deadline that has
 -- passed or came from a timeout. Steps with an undo step are undone if the fork fails.
 --
 -- Returns the new id. The same call with the same new_workflow_id returns it again;
@@ -4820,7 +5181,7 @@ BEGIN
         coalesce(fork_workflow.app_version, r_source.app_version), r_source.max_attempts,
         v_now, v_now,
         CASE WHEN r_source.timeout IS NULL AND r_source.deadline_at > v_now THEN r_source.deadline_at END,
-        r_source.timeout, r_source.workflow_id, lockstep._caller(), r_source.headers, r_source.retries
+        r_source.timeout, r_source.workflow_id, r_source.enqueued_by, r_source.headers, r_source.retries
     )
     ON CONFLICT DO NOTHING;
 
@@ -5165,17 +5526,20 @@ SET enable_bitmapscan = off
 SET jit = off
 AS $$
 DECLARE
-    v_ended_before constant timestamptz := clock_timestamp() - purge_workflows.older_than;
+    v_ended_before timestamptz;
     v_ids text[] := ARRAY[]::text[];
     r_kind record;
 BEGIN
-    IF purge_workflows.older_than IS NULL OR purge_workflows.older_than < interval '0' THEN
-        RAISE EXCEPTION 'older_than must not be negative'
+    IF purge_workflows.older_than IS NULL
+        OR purge_workflows.older_than NOT BETWEEN interval '0' AND interval '1000 years'
+    THEN
+        RAISE EXCEPTION 'older_than must not be negative, nor over 1000 years'
             USING ERRCODE = 'invalid_parameter_value',
                   DETAIL = format('It is %s.', coalesce(purge_workflows.older_than::text, 'null')),
                   HINT = 'Pass how long workflows are kept after they ended, as interval ''30 days''.';
     END IF;
     PERFORM lockstep._checked_filter('{}', purge_workflows.max_count);
+    v_ended_before := clock_timestamp() - purge_workflows.older_than;
 
     FOR r_kind IN
         WITH RECURSIVE kind AS (
@@ -5474,7 +5838,7 @@ BEGIN
     UPDATE lockstep.executor AS e
     SET
         expires_at = clock_timestamp() + e.lease_duration,
-        is_idle = heartbeat.is_idle
+        is_idle = coalesce(heartbeat.is_idle, false)
     WHERE e.executor_id = heartbeat.executor_id
         AND lockstep._is_alive(e)
     RETURNING e.queues, e.workflow_names
@@ -6399,15 +6763,14 @@ DECLARE
 BEGIN
     SELECT v.value
     INTO v_value
-    FROM lockstep.workflow_events AS v
-    WHERE v.workflow_id = get_event.workflow_id
-        AND v.key = get_event.key;
+    FROM lockstep.workflow_status AS w
+    LEFT JOIN lockstep.workflow_events AS v
+        ON v.workflow_id = get_event.workflow_id
+        AND v.key = get_event.key
+    WHERE w.workflow_id = get_event.workflow_id
+        AND lockstep._may_see(w.enqueued_by);
 
-    IF NOT FOUND AND NOT EXISTS (
-        SELECT
-        FROM lockstep.workflow_status AS w
-        WHERE w.workflow_id = get_event.workflow_id
-    ) THEN
+    IF NOT FOUND THEN
         PERFORM lockstep._refuse_unknown_workflow(get_event.workflow_id);
     END IF;
 
@@ -6437,6 +6800,22 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
 BEGIN
+    IF read_stream.max_count < 0 THEN
+        RAISE EXCEPTION 'max_count must not be negative'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', read_stream.max_count),
+                  HINT = 'Pass null to read all of the stream.';
+    END IF;
+
+    PERFORM
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = read_stream.workflow_id
+        AND lockstep._may_see(w.enqueued_by);
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(read_stream.workflow_id);
+    END IF;
+
     RETURN QUERY
     SELECT s."offset", s.value, s.is_end, s.written_at
     FROM lockstep.workflow_streams AS s
@@ -6445,14 +6824,6 @@ BEGIN
         AND s."offset" >= read_stream.from_offset
     ORDER BY s."offset"
     LIMIT read_stream.max_count;
-
-    IF NOT FOUND AND NOT EXISTS (
-        SELECT
-        FROM lockstep.workflow_status AS w
-        WHERE w.workflow_id = read_stream.workflow_id
-    ) THEN
-        PERFORM lockstep._refuse_unknown_workflow(read_stream.workflow_id);
-    END IF;
 END
 $$;
 COMMENT ON FUNCTION lockstep.read_stream(text, text, bigint, int) IS
@@ -6611,6 +6982,7 @@ BEGIN
         OR btrim(send_message.topic) = '' OR length(send_message.topic) > 512
         OR btrim(send_message.idempotency_key) = '' OR length(send_message.idempotency_key) > 512
         OR send_message.message IS NULL
+        OR lockstep._is_too_large(send_message.message)
     THEN
         v_problem := lockstep._send_problem(
             send_message.destination_id, send_message.message, send_message.topic,
@@ -6624,6 +6996,7 @@ BEGIN
     INTO r_workflow
     FROM lockstep.workflow_status AS w
     WHERE w.workflow_id = send_message.destination_id
+        AND lockstep._may_see(w.enqueued_by)
     FOR KEY SHARE;
 
     IF NOT FOUND THEN
@@ -6718,7 +7091,7 @@ BEGIN
         WHERE n.destination_id IS NULL OR btrim(n.destination_id) = '' OR length(n.destination_id) > 512
             OR btrim(send_messages.topic) = '' OR length(send_messages.topic) > 512
             OR btrim(n.idempotency_key) = '' OR length(n.idempotency_key) > 512
-            OR n.message IS NULL
+            OR n.message IS NULL OR lockstep._is_too_large(n.message)
         ORDER BY n.place
         LIMIT 1;
     END IF;
@@ -6731,6 +7104,7 @@ BEGIN
         SELECT w.workflow_id, w.waiting_for
         FROM lockstep.workflow_status AS w
         WHERE w.workflow_id = ANY (send_messages.destination_ids)
+            AND lockstep._may_see(w.enqueued_by)
         ORDER BY w.workflow_id
         FOR KEY SHARE
     )
@@ -7088,7 +7462,7 @@ COMMENT ON FUNCTION lockstep.write_streams(text, jsonb) IS
 --   ended      nothing more will be published: the workflow has ended with status, and,
 --              where the end itself is watched, with output or error; or the stream is
 --              closed before the offset;
---   unknown    there is no such workflow;
+--   unknown    there is no such workflow, or it is another tenant's;
 --   busy       it may be coming at this moment: look again soon (only with tells_busy).
 -- Of the others nothing has come, and with tells_busy nothing that comes later is
 -- missed by a watch that was committed before this call.
@@ -7122,6 +7496,7 @@ BEGIN
             INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.workflow_id])
             WHERE w.completed_at IS NULL
                 AND w.xmax <> 0
+                AND lockstep._may_see(w.enqueued_by)
         );
 
         IF v_changing <> '{}' THEN
@@ -7143,6 +7518,11 @@ BEGIN
                         AS (workflow_id text, event_key text, stream_key text, from_offset bigint)
                 ) WITH ORDINALITY AS a (workflow_id, event_key, stream_key, from_offset, place)
                 WHERE num_nonnulls(a.event_key, a.stream_key) > 0
+                    AND (
+                        SELECT lockstep._may_see(w.enqueued_by)
+                        FROM lockstep.workflow_status AS w
+                        WHERE w.workflow_id = a.workflow_id
+                    )
                     AND (
                         SELECT true
                         FROM lockstep.workflow_events AS v
@@ -7173,7 +7553,7 @@ BEGIN
             v.workflow_id IS NOT NULL OR (
                 SELECT true
                 FROM lockstep.workflow_streams AS s
-                WHERE s.workflow_id = a.workflow_id
+                WHERE s.workflow_id = w.workflow_id
                     AND s.key = a.stream_key
                     AND s."offset" >= coalesce(a.from_offset, 0)
                 LIMIT 1
@@ -7181,7 +7561,7 @@ BEGIN
             w.completed_at IS NOT NULL OR coalesce((
                 SELECT s.is_end
                 FROM lockstep.workflow_streams AS s
-                WHERE s.workflow_id = a.workflow_id
+                WHERE s.workflow_id = w.workflow_id
                     AND s.key = a.stream_key
                 ORDER BY s."offset" DESC
                 LIMIT 1
@@ -7191,9 +7571,11 @@ BEGIN
             jsonb_to_recordset(check_watches.watches)
                 AS (workflow_id text, event_key text, stream_key text, from_offset bigint)
         ) WITH ORDINALITY AS a (workflow_id, event_key, stream_key, from_offset, place)
-        LEFT JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.workflow_id])
+        LEFT JOIN lockstep.workflow_status AS w
+            ON w.workflow_id = ANY (ARRAY[a.workflow_id])
+            AND lockstep._may_see(w.enqueued_by)
         LEFT JOIN lockstep.workflow_events AS v
-            ON v.workflow_id = ANY (ARRAY[a.workflow_id])
+            ON v.workflow_id = ANY (ARRAY[w.workflow_id])
             AND v.key = ANY (ARRAY[a.event_key])
     )
 
@@ -7276,6 +7658,7 @@ BEGIN
     ) AS a
     INNER JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.workflow_id])
     WHERE w.completed_at IS NULL
+        AND lockstep._may_see(w.enqueued_by)
         AND (
             SELECT true
             FROM lockstep.waiter AS known
@@ -8044,6 +8427,7 @@ BEGIN
                 AND w.status = 'ENQUEUED'
                 AND w.workflow_name = ANY (p_executor.workflow_names)
                 AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+                AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
                 AND w.ctid <> ALL (p_taken)
             ORDER BY w.queue_partition_key, w.priority, w.available_at
             LIMIT p_max_count
@@ -8054,7 +8438,9 @@ BEGIN
     v_candidates := ARRAY(
         SELECT h.row_id
         FROM (
-            SELECT w.ctid AS row_id, w.queue_partition_key, w.workflow_name, w.app_version
+            SELECT
+                w.ctid AS row_id, w.queue_partition_key, w.workflow_name, w.app_version,
+                lockstep._is_suspect(w.attempts, w.max_attempts) AS is_suspect
             FROM lockstep.workflow_status AS w
             WHERE w.queue_name = p_queue_name
                 AND w.status = 'ENQUEUED'
@@ -8064,6 +8450,7 @@ BEGIN
         WHERE h.queue_partition_key IS NULL
             AND h.workflow_name = ANY (p_executor.workflow_names)
             AND (h.app_version IS NULL OR h.app_version = p_executor.app_version)
+            AND h.is_suspect = (p_executor.alone_until IS NOT NULL)
             AND h.row_id <> ALL (p_taken)
         LIMIT p_max_count
     );
@@ -8190,6 +8577,7 @@ BEGIN
                     AND w.status = 'ENQUEUED'
                     AND w.workflow_name = ANY (p_executor.workflow_names)
                     AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+                    AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
                 ORDER BY w.queue_partition_key, w.priority, w.available_at
                 LIMIT 1
                 FOR NO KEY UPDATE SKIP LOCKED
@@ -8712,7 +9100,7 @@ DECLARE
     v_columns constant text[] := CASE WHEN TG_OP = 'UPDATE' THEN (v_settings ->> 'columns')::text[] END;
     v_uses_absent constant boolean := v_columns IS NOT NULL OR concat_ws(
         ' ', v_named_args, v_workflow_id, v_deduplication_id, v_partition_key, v_condition
-    ) ~* format('\m%s\M', v_absent);
+    ) ~* format(E'\\m%s\\M', v_absent);
     v_source text := format('%1$s_rows AS %1$s', v_row);
     v_statement text;
     v_new_count bigint;
@@ -8845,8 +9233,8 @@ BEGIN
 
     SELECT
         string_agg(quote_literal(a.text), ', ' ORDER BY a.place),
-        string_agg(convert_to(a.text, getdatabaseencoding()) || '\x00', '' ORDER BY a.place),
-        string_agg(convert_to(a.text, getdatabaseencoding()) || '\x00', '' ORDER BY a.place) FILTER (WHERE a.place <= 2)
+        string_agg(convert_to(a.text, getdatabaseencoding()) || decode('00', 'hex'), '' ORDER BY a.place),
+        string_agg(convert_to(a.text, getdatabaseencoding()) || decode('00', 'hex'), '' ORDER BY a.place) FILTER (WHERE a.place <= 2)
     INTO v_arguments, v_tgargs, v_workflow_tgargs
     FROM unnest(p_arguments) WITH ORDINALITY AS a (text, place);
 
@@ -9075,7 +9463,7 @@ DECLARE
     v_names constant text[] := ARRAY[
         'second', 'minute', 'hour', 'day of month', 'month', 'day of week'
     ];
-    v_field_count constant int := cardinality(regexp_split_to_array(v_cron, '[ \t]+'));
+    v_field_count constant int := cardinality(regexp_split_to_array(v_cron, E'[ \t]+'));
     v_detail text;
     v_first_day numeric;
 BEGIN
@@ -9096,7 +9484,7 @@ BEGIN
         LIMIT 1;
 
         -- a day of the week that begins with a star leaves the days to the day of the month
-        IF v_detail IS NULL AND v_cron ~ '[ \t]\*[^ \t]*$' THEN
+        IF v_detail IS NULL AND v_cron ~ E'[ \t][*][^ \t]*$' THEN
             SELECT min(coalesce(t.low, 1))
             INTO v_first_day
             FROM lockstep._cron_terms(p_cron) AS t
@@ -9157,7 +9545,7 @@ BEGIN
             (f.place - 1)::int + v_first AS field,
             t.term,
             -- star, last day, from, to, step
-            regexp_match(t.term, '^(?:(\*)|(LW?)|([0-9]+|[A-Z]{3})(?:-([0-9]+|[A-Z]{3}))?)(?:/([0-9]+))?$') AS parts
+            regexp_match(t.term, '^(?:([*])|(LW?)|([0-9]+|[A-Z]{3})(?:-([0-9]+|[A-Z]{3}))?)(?:/([0-9]+))?$') AS parts
         FROM unnest(v_texts) WITH ORDINALITY AS f (text, place)
         CROSS JOIN LATERAL regexp_split_to_table(f.text, ',') AS t (term)
     ),
@@ -9312,7 +9700,7 @@ BEGIN
     WHERE NOT s.is_paused
         AND s.next_tick_at <= v_now
     ORDER BY s.next_tick_at = '-infinity' DESC, s.next_tick_at DESC
-    LIMIT due_schedules.max_count;
+    LIMIT greatest(due_schedules.max_count, 0);
 END
 $$;
 COMMENT ON FUNCTION lockstep.due_schedules(int) IS
@@ -9502,9 +9890,9 @@ BEGIN
     SELECT t.term
     INTO v_term
     FROM lockstep._cron_terms(p_cron) AS t
-    WHERE t.term !~ '^(\*(/[0-9]{1,2})?|([0-9]{1,2}|[A-Z]{3})(-([0-9]{1,2}|[A-Z]{3}))?|[0-9]{1,2}-[0-9]{1,2}/[0-9]{1,2})$'
+    WHERE t.term !~ '^([*](/[0-9]{1,2})?|([0-9]{1,2}|[A-Z]{3})(-([0-9]{1,2}|[A-Z]{3}))?|[0-9]{1,2}-[0-9]{1,2}/[0-9]{1,2})$'
         -- "50-50/5" is 50 for pg_cron, 50 and 55 for the library
-        OR t.term ~ '^0*([0-9]*)-0*\1/'
+        OR t.term ~ E'^0*([0-9]*)-0*\\1/'
     LIMIT 1;
 
     RETURN 'The expression has "' || v_term || '", which pg_cron does not know.';
@@ -10848,8 +11236,10 @@ AS $$
 DECLARE
     v_count int;
 BEGIN
-    IF purge_state_history.older_than IS NULL OR purge_state_history.older_than < interval '0' THEN
-        RAISE EXCEPTION 'older_than must not be negative'
+    IF purge_state_history.older_than IS NULL
+        OR purge_state_history.older_than NOT BETWEEN interval '0' AND interval '6000 years'
+    THEN
+        RAISE EXCEPTION 'older_than must not be negative, nor over 6000 years'
             USING ERRCODE = 'invalid_parameter_value',
                   DETAIL = format('It is %s.', coalesce(purge_state_history.older_than::text, 'null')),
                   HINT = 'Pass how long moves are kept, as interval ''1 year''.';
@@ -11165,6 +11555,7 @@ $move$;
         'version_column', state_machine_triggers.version_column
     )::text;
     v_problem text[];
+    v_by_default text;
     r_table record;
     r_key record;
 BEGIN
@@ -11297,8 +11688,18 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 
+    -- whoever may execute the function can make triggers that record what never happened
+    SELECT string_agg(DISTINCT quote_ident(r.rolname), ', ')
+    INTO v_by_default
+    FROM pg_default_acl AS d
+    CROSS JOIN LATERAL aclexplode(d.defaclacl) AS a
+    INNER JOIN pg_roles AS r ON r.oid = a.grantee
+    WHERE d.defaclobjtype = 'f'
+        AND d.defaclrole = current_user::regrole
+        AND a.grantee <> d.defaclrole;
+
     FOREACH statement IN ARRAY ARRAY[
-        format('REVOKE ALL ON FUNCTION %s() FROM public', r_table.function_name),
+        format('REVOKE ALL ON FUNCTION %s() FROM %s', r_table.function_name, concat_ws(', ', 'public', v_by_default)),
         format('ALTER FUNCTION %s() OWNER TO %s', r_table.function_name, r_table.owner)
     ]
     LOOP
@@ -11542,6 +11943,8 @@ BEGIN ATOMIC
             ('admin', 'list_schedules'),
             ('admin', 'trigger_schedule'),
             ('admin', 'backfill_schedule'),
+            ('admin', 'enable_tenant_isolation'),
+            ('admin', 'disable_tenant_isolation'),
             ('admin', 'grant_usage')
     ) AS c (capability, function_name);
 END;
@@ -11605,6 +12008,69 @@ $$;
 COMMENT ON FUNCTION lockstep.grant_usage(name, text) IS
     'Grants a role one of the capabilities client, worker, viewer and admin.';
 
+-- sql/80_admin/45_tenant_policies.sql
+
+-- Which rows a role may read that has SELECT on tables, but is no viewer.
+--
+-- grant_usage() grants SELECT to viewers and admins, on all tables, and they read all rows. Who is
+-- granted it by hand on some of these tables reads its own workflows, and those of roles
+-- whose rights it has. That does not wait for enable_tenant_isolation(), which is about functions.
+-- The owner of Lockstep, as whom functions run, is not subject to policies.
+--
+-- They are in the install script, because pg_dump does not save policies of an extension's tables.
+ALTER TABLE lockstep.workflow_status ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lockstep.operation_outputs ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lockstep.notifications ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lockstep.workflow_events ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lockstep.workflow_streams ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY workflow_status_tenant_policy ON lockstep.workflow_status FOR SELECT USING (
+    (SELECT has_table_privilege('lockstep.executor', 'SELECT'))
+    OR enqueued_by = current_user
+    OR pg_has_role(to_regrole(quote_ident(enqueued_by)), 'USAGE')
+);
+
+-- of the workflows that the policy above lets one see
+CREATE POLICY operation_outputs_tenant_policy ON lockstep.operation_outputs FOR SELECT USING (
+    EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = operation_outputs.workflow_id)
+);
+
+CREATE POLICY notifications_tenant_policy ON lockstep.notifications FOR SELECT USING (
+    EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = notifications.destination_id)
+);
+
+CREATE POLICY workflow_events_tenant_policy ON lockstep.workflow_events FOR SELECT USING (
+    EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = workflow_events.workflow_id)
+);
+
+CREATE POLICY workflow_streams_tenant_policy ON lockstep.workflow_streams FOR SELECT USING (
+    EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = workflow_streams.workflow_id)
+);
+
+-- sql/80_admin/50_enable_tenant_isolation.sql
+
+-- Shows each client the workflows that it enqueued, and no others.
+--
+-- A tenant is a role. It sees a workflow if the role that enqueued it is its own, or one whose
+-- rights it has, and with the workflow its children, forks, messages, events and streams.
+-- Any other workflow does not exist for it: functions that a client may call answer for
+-- both alike (_may_see()). An id or deduplication id of another's is refused as taken. Workers,
+-- viewers and admins see everything, as before.
+CREATE FUNCTION lockstep.enable_tenant_isolation()
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO lockstep.tenant_isolation (enabled_by)
+    VALUES (lockstep._caller())
+    ON CONFLICT DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION lockstep.enable_tenant_isolation() IS
+    'Shows each client the workflows that it enqueued, and no others.';
+
 -- sql/80_admin/50_grant_at_commit.sql
 
 -- Executes a pending grant, when the transaction of an update commits.
@@ -11630,6 +12096,22 @@ $$;
 COMMENT ON FUNCTION lockstep._grant_at_commit() IS
     'Executes a pending grant, when the transaction of an update commits.';
 
+-- sql/80_admin/52_disable_tenant_isolation.sql
+
+-- Shows each client all workflows again, as it is without enable_tenant_isolation().
+CREATE FUNCTION lockstep.disable_tenant_isolation()
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM lockstep.tenant_isolation;
+END
+$$;
+COMMENT ON FUNCTION lockstep.disable_tenant_isolation() IS
+    'Shows each client all workflows, as it is without enable_tenant_isolation().';
+
 -- sql/80_admin/52_pending_grant_trigger.sql
 
 -- The only trigger on a table of Lockstep: the table is empty outside of updates.
@@ -11643,9 +12125,35 @@ COMMENT ON TRIGGER pending_grant_at_commit ON lockstep.pending_grant IS
 
 -- sql/80_admin/90_revoke.sql
 
--- Nothing is PUBLIC's: grant_usage() is the only way in.
+-- Nothing is PUBLIC's, nor anybody's for whom the installing role has default privileges
+-- (ALTER DEFAULT PRIVILEGES … GRANT): grant_usage() is the only way in.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA lockstep FROM public;
 REVOKE ALL ON ALL TABLES IN SCHEMA lockstep FROM public;
+
+DO $$
+DECLARE
+    v_grantee name;
+BEGIN
+    FOR v_grantee IN
+        SELECT r.rolname
+        FROM pg_catalog.pg_proc AS p
+        CROSS JOIN LATERAL aclexplode(p.proacl) AS a
+        INNER JOIN pg_catalog.pg_roles AS r ON r.oid = a.grantee
+        WHERE p.pronamespace = 'lockstep'::regnamespace
+            AND a.grantee <> p.proowner
+        UNION
+        SELECT r.rolname
+        FROM pg_catalog.pg_class AS c
+        CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        INNER JOIN pg_catalog.pg_roles AS r ON r.oid = a.grantee
+        WHERE c.relnamespace = 'lockstep'::regnamespace
+            AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA lockstep FROM %I', v_grantee);
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA lockstep FROM %I', v_grantee);
+    END LOOP;
+END
+$$;
 
 -- sql/90_extension.sql
 
@@ -11666,3 +12174,4 @@ SELECT pg_catalog.pg_extension_config_dump('lockstep.state_history', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.state_move', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.schedule', '');
 SELECT pg_catalog.pg_extension_config_dump('lockstep.pending_grant', '');
+SELECT pg_catalog.pg_extension_config_dump('lockstep.tenant_isolation', '');

@@ -86,12 +86,6 @@ CREATE INDEX workflow_status_claim_idx
 ON lockstep.workflow_status (queue_name, priority, available_at)
 WHERE status = 'ENQUEUED';
 
--- _turn_of_suspects() finds those under which workers died. The predicate is written so that
--- no other query's condition implies it
-CREATE INDEX workflow_status_suspect_idx
-ON lockstep.workflow_status (queue_name, available_at)
-WHERE (status = 'ENQUEUED') IS TRUE AND lockstep._is_suspect(attempts, max_attempts);
-
 -- a claim from a queue with limits per partition takes the partitions in turn
 CREATE INDEX workflow_status_partition_idx
 ON lockstep.workflow_status (queue_name, queue_partition_key, priority, available_at)

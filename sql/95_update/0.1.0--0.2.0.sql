@@ -1,11 +1,20 @@
 -- By hand: what changed in the tables of 0.1.0, and what went. New tables, and all
 -- functions and views, are added by make.
 
-ALTER TABLE lockstep.executor ADD COLUMN timeline int, ADD COLUMN table_id oid;
+ALTER TABLE lockstep.executor
+ADD COLUMN timeline int,
+ADD COLUMN table_id oid,
+ADD COLUMN suspect_id text,
+ADD COLUMN alone_until timestamptz,
+ADD CONSTRAINT executor_alone_with_a_suspect_check CHECK ((suspect_id IS NULL) = (alone_until IS NULL));
 COMMENT ON COLUMN lockstep.executor.timeline IS
     'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.table_id IS
     'This table at the registration: after a restore from a dump, which makes another one, the executor is dead.';
+COMMENT ON COLUMN lockstep.executor.suspect_id IS
+    'Workflow that the worker runs alone, because workers died under it.';
+COMMENT ON COLUMN lockstep.executor.alone_until IS
+    'Until when the worker claims nothing beside that workflow while it runs.';
 
 -- tables without a primary key, in databases that publish all tables
 ALTER TABLE lockstep.state_transition REPLICA IDENTITY FULL;

@@ -37,7 +37,7 @@ BEGIN
     SELECT c.workflow_id
     FROM lockstep.claim_workflows('alice', p_max_count, p_low_water) AS c;
     UPDATE lockstep.workflow_status
-    SET status = 'ENQUEUED', executor_id = NULL
+    SET status = 'ENQUEUED', executor_id = NULL, attempts = 0
     WHERE executor_id = 'alice';
 END
 $$;
