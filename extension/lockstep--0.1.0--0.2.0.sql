@@ -268,8 +268,9 @@ BEGIN
     END IF;
 
     IF r_turn.turn = 'take' THEN
-        r_executor.alone_until := 'infinity';
-        r_ready := lockstep._ready(r_executor, 1, NULL);
+        r_ready := lockstep._ready(
+            jsonb_populate_record(r_executor, '{"alone_until": "infinity"}'), 1, NULL
+        );
         v_ready := r_ready.ready;
     END IF;
 
@@ -285,7 +286,9 @@ BEGIN
         WHERE w.ctid = v_ready[1]
             AND e.executor_id = p_executor_id;
     ELSE
-        r_executor.alone_until := NULL;
+        IF r_executor.alone_until IS NOT NULL THEN
+            r_executor := jsonb_populate_record(r_executor, '{"alone_until": null}');
+        END IF;
         r_ready := lockstep._ready(r_executor, p_max_count, p_low_water);
         v_ready := r_ready.ready;
     END IF;
@@ -4421,8 +4424,8 @@ SET CONSTRAINTS lockstep.pending_grant_at_commit DEFERRED;
 INSERT INTO lockstep.pending_grant (grant_statement)
 SELECT format('GRANT EXECUTE ON FUNCTION %s TO %s', p.oid::regprocedure, h.holder ->> 1)
 FROM json_array_elements(current_setting('lockstep.holders_before_update')::json) AS h (holder)
-INNER JOIN lockstep._capabilities() AS c ON c.capability = h.holder ->> 0
-INNER JOIN pg_catalog.pg_proc AS p ON p.proname = c.function_name
+INNER JOIN lockstep._capabilities() AS c ON h.holder ->> 0 = c.capability
+INNER JOIN pg_catalog.pg_proc AS p ON c.function_name = p.proname
 WHERE p.pronamespace = 'lockstep'::regnamespace
     AND NOT current_setting('lockstep.before_update')::jsonb ? p.oid::text
 UNION

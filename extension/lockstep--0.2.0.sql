@@ -1434,8 +1434,9 @@ BEGIN
     END IF;
 
     IF r_turn.turn = 'take' THEN
-        r_executor.alone_until := 'infinity';
-        r_ready := lockstep._ready(r_executor, 1, NULL);
+        r_ready := lockstep._ready(
+            jsonb_populate_record(r_executor, '{"alone_until": "infinity"}'), 1, NULL
+        );
         v_ready := r_ready.ready;
     END IF;
 
@@ -1451,7 +1452,9 @@ BEGIN
         WHERE w.ctid = v_ready[1]
             AND e.executor_id = p_executor_id;
     ELSE
-        r_executor.alone_until := NULL;
+        IF r_executor.alone_until IS NOT NULL THEN
+            r_executor := jsonb_populate_record(r_executor, '{"alone_until": null}');
+        END IF;
         r_ready := lockstep._ready(r_executor, p_max_count, p_low_water);
         v_ready := r_ready.ready;
     END IF;

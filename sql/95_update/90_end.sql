@@ -30,8 +30,8 @@ SET CONSTRAINTS lockstep.pending_grant_at_commit DEFERRED;
 INSERT INTO lockstep.pending_grant (grant_statement)
 SELECT format('GRANT EXECUTE ON FUNCTION %s TO %s', p.oid::regprocedure, h.holder ->> 1)
 FROM json_array_elements(current_setting('lockstep.holders_before_update')::json) AS h (holder)
-INNER JOIN lockstep._capabilities() AS c ON c.capability = h.holder ->> 0
-INNER JOIN pg_catalog.pg_proc AS p ON p.proname = c.function_name
+INNER JOIN lockstep._capabilities() AS c ON h.holder ->> 0 = c.capability
+INNER JOIN pg_catalog.pg_proc AS p ON c.function_name = p.proname
 WHERE p.pronamespace = 'lockstep'::regnamespace
     AND NOT current_setting('lockstep.before_update')::jsonb ? p.oid::text
 UNION

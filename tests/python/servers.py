@@ -247,7 +247,8 @@ class PgBouncer:
             # whoever is a role of the server logs in as that role
             f"[databases]\n* = host={cluster.folder} port={cluster.port} auth_user=postgres\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
-            f"auth_type = trust\nauth_file = {users}\nadmin_users = postgres\npool_mode = transaction\n"
+            f"auth_type = trust\nauth_file = {users}\nadmin_users = postgres\n"
+            "pool_mode = transaction\n"
             "default_pool_size = 4\nmax_client_conn = 500\n"
             f"logfile = {self.folder}/log\n" + "".join(f"{setting}\n" for setting in settings)
         )

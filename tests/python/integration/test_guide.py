@@ -70,7 +70,14 @@ class Psql:
     """Plays psql sessions."""
 
     def __init__(self, cluster: Cluster, database: Database) -> None:
-        self._command = [cluster.bindir / "psql", "-X", "-d", cluster.dsn(database.name), "-P", "pager=off"]
+        self._command = [
+            cluster.bindir / "psql",
+            "-X",
+            "-d",
+            cluster.dsn(database.name),
+            "-P",
+            "pager=off",
+        ]
         self._checker = doctest.OutputChecker()
 
     def __call__(self, example: Example) -> None:

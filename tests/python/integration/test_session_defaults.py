@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -119,11 +118,13 @@ async def test_workers_and_clients_do_not_depend_on_the_defaults_of_a_session(
         expected = [TEXT, 1, TEXT, {"text": TEXT}, True]
         assert await client.result(workflow_id, timeout=SOON) == expected
         info = await client.get(workflow_id)
-        assert info.completed_at and info.started_at
+        assert info.completed_at
+        assert info.started_at
         now = datetime.now(timezone.utc)
         assert timedelta(0) < info.completed_at - info.started_at < timedelta(minutes=2)
         assert abs(now - info.completed_at) < timedelta(minutes=2)
-        assert info.deadline_at and timedelta(399) < info.deadline_at - now < timedelta(401)
+        assert info.deadline_at
+        assert timedelta(399) < info.deadline_at - now < timedelta(401)
         assert info.headers == {"text": TEXT}
         assert info.enqueued_by == "postgres"
         values = [value async for value in client.read_stream(workflow_id, "lines")]
@@ -137,7 +138,8 @@ async def test_workers_and_clients_do_not_depend_on_the_defaults_of_a_session(
         ids = await client.enqueue_many(
             "child", [{"value": TEXT}, {"value": ""}], workflow_ids=["of mine", None]
         )
-        assert ids[0] == "of mine" and len(ids[1]) == 36
+        assert ids[0] == "of mine"
+        assert len(ids[1]) == 36
         assert [await client.result(id, timeout=SOON) for id in ids] == [TEXT, ""]
 
         await client.create_queue(
