@@ -1,25 +1,36 @@
 -- Closes every update.
 
--- Nothing is PUBLIC's. Only what is new is touched: in an extension a REVOKE makes all
+-- Nothing is PUBLIC's, nor anybody's by default privileges. Only what is new is touched: in an extension a REVOKE makes all
 -- grants of the object part of the extension, and pg_dump would leave them out.
 DO $$
 DECLARE
     v_before constant jsonb := current_setting('lockstep.before_update');
     v_object text;
+    v_grantee text;
 BEGIN
-    FOR v_object IN
-        SELECT format('FUNCTION %s', p.oid::regprocedure)
+    FOR v_object, v_grantee IN
+        SELECT format('FUNCTION %s', p.oid::regprocedure), g.grantee
         FROM pg_catalog.pg_proc AS p
+        CROSS JOIN LATERAL (
+            SELECT 'public' AS grantee
+            UNION ALL
+            SELECT a.grantee::regrole::text FROM aclexplode(p.proacl) AS a WHERE a.grantee NOT IN (0, p.proowner)
+        ) AS g
         WHERE p.pronamespace = 'lockstep'::regnamespace
             AND NOT v_before ? p.oid::text
-        UNION ALL
-        SELECT format('TABLE %s', c.oid::regclass)
+        UNION
+        SELECT format('TABLE %s', c.oid::regclass), g.grantee
         FROM pg_catalog.pg_class AS c
+        CROSS JOIN LATERAL (
+            SELECT 'public' AS grantee
+            UNION ALL
+            SELECT a.grantee::regrole::text FROM aclexplode(c.relacl) AS a WHERE a.grantee NOT IN (0, c.relowner)
+        ) AS g
         WHERE c.relnamespace = 'lockstep'::regnamespace
             AND c.relkind IN ('r', 'v')
             AND NOT v_before ? c.oid::text
     LOOP
-        EXECUTE format('REVOKE ALL ON %s FROM public', v_object);
+        EXECUTE format('REVOKE ALL ON %s FROM %s', v_object, v_grantee);
     END LOOP;
 END
 $$;

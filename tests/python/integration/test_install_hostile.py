@@ -56,6 +56,17 @@ def test_schema_in_which_others_may_create_makes_the_install_fail(
     install_lockstep(empty.dsn)
 
 
+def opened_to_strangers(database: Database) -> list[tuple[str]]:
+    return database.rows(
+        "SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'lockstep'::regnamespace"
+        " AND has_function_privilege('pg_monitor', p.oid, 'EXECUTE')"
+        " UNION ALL SELECT c.relname FROM pg_class AS c"
+        " WHERE c.relnamespace = 'lockstep'::regnamespace AND c.relkind IN ('r', 'v')"
+        " AND has_table_privilege('pg_monitor', c.oid, 'SELECT, INSERT, UPDATE, DELETE,"
+        " TRUNCATE, REFERENCES, TRIGGER')"
+    )
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_default_privileges_of_the_installing_role_open_nothing(
     method: Method, installer: Database
@@ -63,18 +74,16 @@ def test_default_privileges_of_the_installing_role_open_nothing(
     for what in ("ALL ON TABLES", "EXECUTE ON FUNCTIONS", "USAGE ON SCHEMAS", "USAGE ON TYPES"):
         installer.rows(f"ALTER DEFAULT PRIVILEGES GRANT {what} TO pg_monitor")
     install_lockstep(installer.dsn, method)
-    assert (
-        installer.rows(
-            "SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'lockstep'::regnamespace"
-            " AND has_function_privilege('pg_monitor', p.oid, 'EXECUTE')"
-            " UNION ALL SELECT c.relname FROM pg_class AS c"
-            " WHERE c.relnamespace = 'lockstep'::regnamespace AND c.relkind IN ('r', 'v')"
-            " AND has_table_privilege('pg_monitor', c.oid, 'SELECT, INSERT, UPDATE, DELETE,"
-            " TRUNCATE, REFERENCES, TRIGGER')"
-        )
-        == []
-    )
+    assert opened_to_strangers(installer) == []
     assert installer.value("SELECT lockstep.enqueue_workflow('w', 'q')")
+
+
+def test_default_privileges_open_nothing_of_what_an_update_adds(installer: Database) -> None:
+    installer.rows("CREATE EXTENSION lockstep VERSION '0.1.0'")
+    for what in ("ALL ON TABLES", "EXECUTE ON FUNCTIONS"):
+        installer.rows(f"ALTER DEFAULT PRIVILEGES GRANT {what} TO pg_monitor")
+    installer.rows("ALTER EXTENSION lockstep UPDATE")
+    assert opened_to_strangers(installer) == []
 
 
 STAND_INS = """
