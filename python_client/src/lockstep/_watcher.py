@@ -277,7 +277,10 @@ class AsyncWatcher:
         """Look at what there is a reason to look at; return when to look again."""
         if self._hears:
             await self._look_at_rung(connection)
-            await self._enter(connection)
+            try:
+                await self._enter(connection)
+            except psycopg.errors.ReadOnlySqlTransaction:
+                self._hears = False  # we may not say that we wait, so nobody will notify us
         now = time.monotonic()
         due = [entry for entry in self._all() if entry.look_at <= now]
         await self._check(connection, due, tells_busy=self._hears)

@@ -155,6 +155,19 @@ async def test_client_waits_on_a_replica_for_what_happens_on_the_primary(
             await waiting
 
 
+async def test_client_that_may_only_read_waits_too(primary: Cluster) -> None:
+    original = on(primary)
+    workflow_id = original.enqueue("quick", "never served")
+    read_only = f"{original.dsn} options='-c default_transaction_read_only=on'"
+    async with lockstep.AsyncClient(read_only) as client:
+        waiting = asyncio.create_task(client.result(workflow_id, timeout=timedelta(seconds=30)))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        original.rows("SELECT lockstep.cancel_workflow(%s)", workflow_id)
+        with pytest.raises(lockstep.WorkflowCancelled):
+            await waiting
+
+
 def test_worker_refuses_to_start_on_a_replica(replica: Cluster) -> None:
     refused = command(on(replica), "worker", APP)
     assert refused.returncode == 1
