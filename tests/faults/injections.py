@@ -91,27 +91,66 @@ class KillWorker(Fault):
         _victim(site, self.place).worker.kill()
 
 
+_LONGEST_WAY = 10.0
+"""Seconds that a worker has to come to a point."""
+
+
+async def _order(site: Site, point: str, deed: str) -> int:
+    """Order a deed at a point; return the process id of the worker that took the order."""
+    order = points.order_file(site.folder, point, deed)
+    order.touch()
+    for _ in range(int(_LONGEST_WAY / 0.05)):
+        await asyncio.sleep(0.05)
+        if not order.exists():
+            break
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            order.unlink()
+            raise NotInjected("no worker came to the point")
+    (taken,) = order.parent.glob(f"{order.name}.*")
+    taken.unlink()
+    return int(taken.suffix[1:])
+
+
 @kind("worker killed at a point", weight=20)
 @dataclass(frozen=True)
 class KillAtPoint(Fault):
     point: str
-
-    _LONGEST_WAIT: ClassVar[float] = 10.0
 
     @classmethod
     def draw(cls, random: Random) -> Fault:
         return cls(random.choice(points.POINTS))
 
     async def inject(self, site: Site) -> None:
-        order = points.order_file(site.folder, self.point)
-        order.touch()
-        for _ in range(int(self._LONGEST_WAIT / 0.05)):
-            await asyncio.sleep(0.05)
-            if not order.exists():
-                return
-        with contextlib.suppress(FileNotFoundError):
-            order.unlink()
-            raise NotInjected(f'no worker came to the point "{self.point}"')
+        async with site.points[self.point]:
+            await _order(site, self.point, "kill")
+
+
+@kind("worker stopped at a point", weight=8)
+@dataclass(frozen=True)
+class StopAtPoint(Fault):
+    """Stopped there for longer than its lease, it goes on when others have taken over."""
+
+    point: str
+    seconds: float
+
+    @classmethod
+    def draw(cls, random: Random) -> Fault:
+        return cls(random.choice(points.STOPPABLE), seconds(random, 2.5, 6.0))
+
+    async def inject(self, site: Site) -> None:
+        async with site.points[self.point]:
+            pid = await _order(site, self.point, "stop")
+        victims = [
+            slot for slot in site.live_slots if slot.worker is not None and slot.worker.pid == pid
+        ]
+        for slot in victims:
+            slot.is_stopped = True
+        await asyncio.sleep(self.seconds)
+        for slot in victims:
+            slot.is_stopped = False
+            if slot.worker is not None and slot.worker.pid == pid:
+                slot.worker.signal(signal.SIGCONT)
 
 
 @dataclass(frozen=True)

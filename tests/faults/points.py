@@ -1,8 +1,9 @@
 """
-Points at which a worker can be told to die; importing this arms them in a worker.
+Points at which a worker can be told to die or to stop.
 
-A file ``POINT.kill`` in the folder of the run is the order: the first worker that comes by
-takes the file away and kills itself. So exactly one dies, at exactly that point.
+A file ``POINT.kill`` or ``POINT.stop`` in the folder of the run is the order: the first
+worker that comes by takes it, by adding its process id to the name, and sends itself the
+signal. So exactly one dies, or stops, at exactly that point.
 """
 
 from __future__ import annotations
@@ -33,18 +34,27 @@ POINTS = (
 )
 
 
-def order_file(folder: Path, point: str) -> Path:
-    """Return the file that orders a worker to die at a point."""
-    return folder / f"{point.replace(' ', '_')}.kill"
+STOPPABLE = tuple(point for point in POINTS if point != "commit sent")
+"""Points from which a worker can go on."""
 
 
-_FILES = {point: str(order_file(FOLDER, point)) for point in POINTS}
+def order_file(folder: Path, point: str, deed: str) -> Path:
+    """Return the file that orders a worker to "kill" or to "stop" itself at a point."""
+    return folder / f"{point.replace(' ', '_')}.{deed}"
 
 
-def is_ordered(point: str) -> bool:
-    """Say whether this worker is to die here; the order is then taken."""
+_FILES = {
+    (point, deed): str(order_file(FOLDER, point, deed))
+    for point in POINTS
+    for deed in ("kill", "stop")
+}
+
+
+def is_ordered(point: str, deed: str) -> bool:
+    """Say whether this worker is to do the deed here; the order is then taken."""
+    file = _FILES[point, deed]
     try:
-        os.unlink(_FILES[point])
+        os.rename(file, f"{file}.{os.getpid()}")
     except FileNotFoundError:
         return False
     return True
@@ -56,9 +66,11 @@ def die() -> NoReturn:
 
 
 def reach(point: str) -> None:
-    """Die here, if that was ordered."""
-    if is_ordered(point):
+    """Die or stop here, if that was ordered."""
+    if is_ordered(point, "kill"):
         die()
+    if is_ordered(point, "stop"):
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class _Session(_session.Session):
@@ -82,7 +94,7 @@ class _Session(_session.Session):
 
 
 def _die_with_commit_sent(cursor: Any, query: Any, params: Any) -> None:
-    if is_ordered("commit sent"):
+    if is_ordered("commit sent", "kill"):
         pgconn = cursor.connection.pgconn
         pgconn.send_query(cursor.mogrify(query, params).encode())
         while pgconn.flush():

@@ -22,6 +22,7 @@ import psycopg
 from harness import Database, WorkerProcess
 from servers import Cluster, server_user
 
+from .points import POINTS
 from .proxy import Proxy
 
 HERE = Path(__file__).parent
@@ -51,7 +52,11 @@ class Disk:
         options = f"size={self._size},mode=700"
         if owner:
             options += f",uid={owner['user']},gid={owner['group']}"
-        self._mount("-t", "tmpfs", "-o", options, "lockstep-faults", str(folder))
+        try:
+            self._mount("-t", "tmpfs", "-o", options, "lockstep-faults", str(folder))
+        except PermissionError:
+            folder.rmdir()
+            raise
 
     @staticmethod
     def _mount(*arguments: str) -> None:
@@ -103,6 +108,7 @@ class Site:
         self.is_open = True
         self.random = random.Random()
         self.locks = {name: asyncio.Lock() for name in ("server", "network")}
+        self.points = {point: asyncio.Lock() for point in POINTS}
         self._disks: list[Disk] = []
         self.cluster = Cluster(settings=_SETTINGS, tcp=True, initialize=False)
         self._initialize()

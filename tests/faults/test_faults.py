@@ -18,7 +18,7 @@ from faults.site import Site
 
 pytestmark = pytest.mark.timeout(300)
 OPTIONS = Options(
-    seed=20260101, faults=25, workflows=1500, workers=2, spacing=0.8, kinds=list(KINDS)
+    seed=20260101, faults=26, workflows=1500, workers=2, spacing=0.8, kinds=list(KINDS)
 )
 
 
