@@ -39,7 +39,7 @@ endif
 
 install: $(BUILT_ALL)
 
-.PHONY: build demo test check faults test-matrix lint bench bench-quick docs fingerprint help clean-python
+.PHONY: build demo test check faults test-matrix test-pgbouncer lint bench bench-quick docs fingerprint help clean-python
 build: $(BUILT_ALL) $(PLAIN) $(PLAIN_UPDATE) $(PACKAGED)/stamp ## build the scripts of the extension and of plain SQL
 
 # The install script says CREATE, not CREATE OR REPLACE: a squatted name fails.
@@ -138,6 +138,9 @@ MAJORS = 14 15 16 17 18
 
 test-matrix: $(VENV)/test ## run the tests on each major of Postgres in full; MAJORS="14 17" on these
 	tests/matrix full $(MAJORS)
+
+test-pgbouncer: $(VENV)/test ## run the Python tests through a PgBouncer in transaction mode
+	tests/pooled
 
 lint: $(VENV)/test ## check style and types, in SQL, inside function bodies and in Python
 	tests/lint

@@ -43,7 +43,7 @@ install_packages() {
         local major packages
         major=$(major_of "$PG_CONFIG")
         packages=("postgresql-$major-cron" "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check"
-            libtap-parser-sourcehandler-pgtap-perl pgbouncer)
+            libtap-parser-sourcehandler-pgtap-perl pgbouncer faketime)
         dpkg -s "${packages[@]}" >/dev/null 2>&1 || apt_install "${packages[@]}"
     elif command -v brew >/dev/null; then
         brew install --quiet postgresql@18 pg_cron pgtap plpgsql_check pgbouncer

@@ -26,11 +26,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a session of its own; the summary counts it as deselected."""
+    """Skip what needs a session of its own; the summary counts it, with the reason."""
     if config.getoption("--pgbouncer"):
-        direct = [item for item in items if item.get_closest_marker("direct")]
-        items[:] = [item for item in items if item not in direct]
-        config.hook.pytest_deselected(items=direct)
+        for item in items:
+            if marker := item.get_closest_marker("direct"):
+                item.add_marker(pytest.mark.skip(reason=f"needs no pooler: {marker.args[0]}"))
 
 
 def _new_cluster() -> Cluster:

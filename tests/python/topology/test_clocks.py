@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,9 @@ HOUR = 3600
 LATE = timedelta(seconds=20)
 """How late something may come on a busy machine, far from the hour by which the clocks differ."""
 
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="libfaketime is preloaded, which only Linux lets one do"
+)
 StartWorker = Callable[..., WorkerProcess]
 _numbers = itertools.count()
 
