@@ -11,7 +11,7 @@ from psycopg import AsyncConnection, errors
 from psycopg.rows import tuple_row
 
 from ._calls import Call
-from ._dsn import UTF8, resolve_dsn
+from ._dsn import UTF8, password_masked, resolve_dsn
 from ._errors import InvalidArgument, WorkflowNotFound, translate
 from ._payloads import PayloadCodec, Payloads
 
@@ -83,10 +83,11 @@ class AsyncCaller:
             return self._connection
 
     async def _open(self) -> AsyncConnection[Any]:
-        return await AsyncConnection.connect(
-            self._dsn,
-            autocommit=True,
-            prepare_threshold=None,
-            application_name="lockstep client",
-            **UTF8,
-        )
+        with password_masked(self._dsn):
+            return await AsyncConnection.connect(
+                self._dsn,
+                autocommit=True,
+                prepare_threshold=None,
+                application_name="lockstep client",
+                **UTF8,
+            )

@@ -13,7 +13,7 @@ from psycopg import Connection, errors
 from psycopg.rows import tuple_row
 
 from ._calls import Call
-from ._dsn import UTF8, resolve_dsn
+from ._dsn import UTF8, password_masked, resolve_dsn
 from ._errors import InvalidArgument, WorkflowNotFound, translate
 from ._payloads import PayloadCodec, Payloads
 
@@ -83,10 +83,11 @@ class Caller:
             return self._connection
 
     def _open(self) -> Connection[Any]:
-        return Connection.connect(
-            self._dsn,
-            autocommit=True,
-            prepare_threshold=None,
-            application_name="lockstep client",
-            **UTF8,
-        )
+        with password_masked(self._dsn):
+            return Connection.connect(
+                self._dsn,
+                autocommit=True,
+                prepare_threshold=None,
+                application_name="lockstep client",
+                **UTF8,
+            )

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import psycopg
 
-from ._dsn import resolve_dsn
+from ._dsn import password_masked, resolve_dsn
 from ._errors import NotInstalled
 from ._version import __version__, numbers_of
 
@@ -52,7 +52,8 @@ def install_lockstep(dsn: str | None = None, method: Method = Method.AUTO) -> st
     Does nothing if it is there. ``method`` AUTO takes the extension where the server has
     its files and plain SQL elsewhere, as on most managed services.
     """
-    with psycopg.connect(resolve_dsn(dsn), autocommit=True) as connection:
+    dsn = resolve_dsn(dsn)
+    with password_masked(dsn), psycopg.connect(dsn, autocommit=True) as connection:
         installed = _installed_version(connection)
         if installed is not None:
             if numbers_of(installed) < numbers_of(__version__):

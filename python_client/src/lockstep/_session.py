@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from ._dsn import UTF8
+from ._dsn import UTF8, password_masked
 
 PATIENCE: dict[str, Any] = {
     "connect_timeout": 10,
@@ -74,13 +74,14 @@ class Session:
         """Return the open connection, or make one; raises psycopg.OperationalError."""
         async with self._connecting:
             if self._connection is None or self._connection.closed:
-                self._connection = await AsyncConnection.connect(
-                    self._dsn,
-                    autocommit=True,
-                    prepare_threshold=self.prepare_threshold,
-                    application_name=self._application_name,
-                    **PATIENCE,
-                )
+                with password_masked(self._dsn):
+                    self._connection = await AsyncConnection.connect(
+                        self._dsn,
+                        autocommit=True,
+                        prepare_threshold=self.prepare_threshold,
+                        application_name=self._application_name,
+                        **PATIENCE,
+                    )
                 self.generation += 1
             return self._connection
 

@@ -30,7 +30,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from ._app import App
 from ._claimer import Claimer
 from ._codec import encode
-from ._dsn import resolve_dsn, writable
+from ._dsn import masked, resolve_dsn, writable
 from ._errors import InvalidArgument, NotInstalled, PayloadError, translate
 from ._exits import task_factory
 from ._functions import WorkflowFunction
@@ -227,7 +227,8 @@ class Worker:
             self.log.info("stopped: handed back %s workflows", released)
         except psycopg.Error as error:
             self.log.warning(
-                "stopped without a word to the database, the lease will end: %s", error
+                "stopped without a word to the database, the lease will end: %s",
+                masked(str(error), self._dsn),
             )
         await self.session.close()
         if self._async_pool is not None:
@@ -333,7 +334,7 @@ class Worker:
 
     def log_trouble(self, error: psycopg.Error) -> None:
         """Log trouble with the database, the same one not more than every few seconds."""
-        text = str(error).strip().partition("\n")[0]
+        text = masked(str(error).strip().partition("\n")[0], self._dsn)
         now = time.monotonic()
         if self._trouble[0] != text or now - self._trouble[1] > _TROUBLE_SILENCE:
             self._trouble = (text, now)

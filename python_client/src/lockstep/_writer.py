@@ -218,7 +218,7 @@ class Writer:
             self._worker.log.warning(
                 'the database refused a change of workflow "%s": %s',
                 change.run.workflow_id,
-                error.diag.message_primary or error,
+                f"{type(error).__name__} ({error.sqlstate})",  # its message may quote the value
             )
             # the primary message alone: DETAIL shows the value, and may be refused like it
             reason = error.diag.message_primary or type(error).__name__
