@@ -47,7 +47,10 @@ def masked(text: str, dsn: str) -> str:
     """Return a text without the password of a connection string, nor parts of it."""
     passwords = {match.strip("'") for each in _PASSWORDS for match in re.findall(each, dsn)}
     with contextlib.suppress(psycopg.ProgrammingError):
-        passwords.add(str(conninfo_to_dict(dsn).get("password") or ""))
+        parameters = conninfo_to_dict(dsn)
+        passwords.add(str(parameters.get("password") or ""))
+        # of a URL whose password has an "@", the rest of it is read as part of the host
+        passwords.add(str(parameters.get("host") or "").rpartition("@")[0])
     parts = {part for password in passwords for part in re.split(r"[@:/?#\s]", password)}
     for secret in sorted(passwords | parts, key=len, reverse=True):
         if len(secret) >= _SHORTEST:

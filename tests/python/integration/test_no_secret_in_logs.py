@@ -89,12 +89,12 @@ async def test_no_error_of_a_worker_or_client_quotes_the_password(dsn: str) -> N
 
     dsn = dsn.format(SECRET)
     for attempt in (
-        lockstep.Worker(app, dsn=dsn).run(),
-        lockstep.AsyncClient(dsn).status("w"),
-        lockstep.AsyncClient(dsn).result("w"),
+        lambda: lockstep.Worker(app, dsn=dsn).run(),
+        lambda: lockstep.AsyncClient(dsn).status("w"),
+        lambda: lockstep.AsyncClient(dsn).result("w"),
     ):
         with pytest.raises(psycopg.Error) as raised:
-            await attempt
+            await attempt()
         shown = "".join(traceback.format_exception(raised.value))
         assert "hunter2" not in shown
         assert "4711" not in shown
