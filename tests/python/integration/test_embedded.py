@@ -16,10 +16,12 @@ from pathlib import Path
 import lockstep
 import psycopg
 import pytest
+from harness import Database
 from lockstep._embedded import EmbeddedServer
 from lockstep._errors import LockstepError
 from lockstep._install import install_lockstep
 from lockstep._version import __version__
+from releases import RELEASES, install
 from waiting import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -92,6 +94,22 @@ def shared_tmp() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
+
+
+def test_dev_updates_what_the_release_before_left(shared_tmp: Path) -> None:
+    with EmbeddedServer(shared_tmp / "home") as server:
+        install(Database(server.dsn), "extension", RELEASES[-1])
+    script = (
+        "import os, psycopg; c = psycopg.connect(os.environ['LOCKSTEP_DATABASE_URL']);"
+        "print(c.execute('SELECT lockstep.version()').fetchone()[0])"
+    )
+    done = subprocess.run(
+        dev(shared_tmp / "home", "--", sys.executable, "-c", script),
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout.strip() == __version__, done.stderr
 
 
 def test_dev_runs_a_command_with_the_database_and_ends_with_it(shared_tmp: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 import pytest
 from harness import Database
-from releases import RELEASES, VERSION, adopt, fingerprint, install, run_script
+from releases import RELEASES, ROOT, VERSION, adopt, fingerprint, install, run_script
 from servers import Cluster
 
 ROWS = """
@@ -118,4 +120,17 @@ def test_extension_is_not_adopted_again(database: Database) -> None:
     before = fingerprint(database)
     with pytest.raises(psycopg.errors.DuplicateObject):
         adopt(database)
+    assert fingerprint(database) == before
+
+
+def test_extension_becomes_plain_sql_as_the_manual_says(database: Database) -> None:
+    manual = (ROOT / "docs" / "operations.md").read_text()
+    (recipe,) = re.findall(r"```sql\n(DO \$leave\$.*?)```", manual, re.S)
+    before = fingerprint(database)
+    run_script(database, ROWS)
+    run_script(database, recipe)
+    assert database.rows("SELECT extname FROM pg_extension WHERE extname = 'lockstep'") == []
+    assert database.status("a") == "ENQUEUED"
+    assert database.enqueue("w")
+    adopt(database)
     assert fingerprint(database) == before
