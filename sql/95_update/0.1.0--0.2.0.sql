@@ -1,6 +1,14 @@
 -- By hand: what changed in the tables of 0.1.0, and what went. New tables, and all
 -- functions and views, are added by make.
 
+-- All that is altered, indexed or given policies below, at once: the fewer moments in
+-- which the update has some of the locks and waits for others, the fewer transactions wait with it.
+LOCK TABLE
+    lockstep.workflow_status, lockstep.operation_outputs, lockstep.notifications,
+    lockstep.workflow_events, lockstep.workflow_streams, lockstep.executor,
+    lockstep.state_transition, lockstep.state_move
+IN ACCESS EXCLUSIVE MODE;
+
 ALTER TABLE lockstep.executor
 ADD COLUMN timeline int,
 ADD COLUMN table_id oid,

@@ -13,10 +13,13 @@ from ._dsn import password_masked, resolve_dsn
 from ._errors import NotInstalled
 from ._version import __version__, numbers_of
 
-_LOCK_TIMEOUT = "2s"
-"""How long an update waits for a lock: whatever comes after it waits with it."""
+_LOCK_TIMEOUT = "500ms"
+"""
+How long an update waits for a lock: whatever comes after it waits with it. Less than the
+deadlock_timeout of most servers, so that in a deadlock no transaction but the update fails.
+"""
 
-_TRIES = 10
+_TRIES = 20
 """How often an update asks for its locks."""
 
 _PAUSE = 1.0
