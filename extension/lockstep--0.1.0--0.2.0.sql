@@ -123,6 +123,14 @@ $$;
 -- By hand: what changed in the tables of 0.1.0, and what went. New tables, and all
 -- functions and views, are added by make.
 
+-- All that is altered, indexed or given policies below, at once: the fewer moments in
+-- which the update has some of the locks and waits for others, the fewer transactions wait with it.
+LOCK TABLE
+    lockstep.workflow_status, lockstep.operation_outputs, lockstep.notifications,
+    lockstep.workflow_events, lockstep.workflow_streams, lockstep.executor,
+    lockstep.state_transition, lockstep.state_move
+IN ACCESS EXCLUSIVE MODE;
+
 ALTER TABLE lockstep.executor
 ADD COLUMN timeline int,
 ADD COLUMN table_id oid,
@@ -2500,6 +2508,8 @@ LANGUAGE plpgsql
 STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     v_value jsonb;
@@ -2540,6 +2550,8 @@ LANGUAGE plpgsql
 STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS $$
 #variable_conflict use_column
 BEGIN
@@ -4394,26 +4406,37 @@ COMMENT ON TRIGGER pending_grant_at_commit ON lockstep.pending_grant IS
 
 -- Closes every update.
 
--- Nothing is PUBLIC's. Only what is new is touched: in an extension a REVOKE makes all
+-- Nothing is PUBLIC's, nor anybody's by default privileges. Only what is new is touched: in an extension a REVOKE makes all
 -- grants of the object part of the extension, and pg_dump would leave them out.
 DO $$
 DECLARE
     v_before constant jsonb := current_setting('lockstep.before_update');
     v_object text;
+    v_grantee text;
 BEGIN
-    FOR v_object IN
-        SELECT format('FUNCTION %s', p.oid::regprocedure)
+    FOR v_object, v_grantee IN
+        SELECT format('FUNCTION %s', p.oid::regprocedure), g.grantee
         FROM pg_catalog.pg_proc AS p
+        CROSS JOIN LATERAL (
+            SELECT 'public' AS grantee
+            UNION ALL
+            SELECT a.grantee::regrole::text FROM aclexplode(p.proacl) AS a WHERE a.grantee NOT IN (0, p.proowner)
+        ) AS g
         WHERE p.pronamespace = 'lockstep'::regnamespace
             AND NOT v_before ? p.oid::text
-        UNION ALL
-        SELECT format('TABLE %s', c.oid::regclass)
+        UNION
+        SELECT format('TABLE %s', c.oid::regclass), g.grantee
         FROM pg_catalog.pg_class AS c
+        CROSS JOIN LATERAL (
+            SELECT 'public' AS grantee
+            UNION ALL
+            SELECT a.grantee::regrole::text FROM aclexplode(c.relacl) AS a WHERE a.grantee NOT IN (0, c.relowner)
+        ) AS g
         WHERE c.relnamespace = 'lockstep'::regnamespace
             AND c.relkind IN ('r', 'v')
             AND NOT v_before ? c.oid::text
     LOOP
-        EXECUTE format('REVOKE ALL ON %s FROM public', v_object);
+        EXECUTE format('REVOKE ALL ON %s FROM %s', v_object, v_grantee);
     END LOOP;
 END
 $$;
