@@ -229,6 +229,74 @@ COMMENT ON COLUMN lockstep.tenant_isolation.is_enabled IS 'Always true.';
 COMMENT ON COLUMN lockstep.tenant_isolation.enabled_at IS 'When tenants were isolated.';
 COMMENT ON COLUMN lockstep.tenant_isolation.enabled_by IS 'Role that did it.';
 
+-- sql/30_internal/await.sql
+
+-- Enters a workflow as waiting for others; NULL, or why it cannot wait now.
+--
+-- p_awaits is [{"awaited_id", "key": of the event, or null for the end}, …]. Returns
+-- "ready" when one of them is there already, or will not come because its workflow has
+-- ended, "busy" when it may be coming at this moment. Locks the awaited rows FOR SHARE,
+-- and skips those that are locked: such a lock may be their end.
+CREATE OR REPLACE FUNCTION lockstep._await(p_workflow_id text, p_awaits jsonb)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_awaited text[] := ARRAY(
+        SELECT DISTINCT a.awaited_id
+        FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text)
+    );
+    v_unended_count bigint;
+    v_locked_count bigint;
+BEGIN
+    SELECT count(*), count(*) FILTER (WHERE w.completed_at IS NULL)
+    INTO v_locked_count, v_unended_count
+    FROM (
+        SELECT w.completed_at
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = ANY (v_awaited)
+        FOR SHARE SKIP LOCKED
+    ) AS w;
+
+    IF v_unended_count < v_locked_count THEN
+        RETURN 'ready';
+    ELSIF v_locked_count < cardinality(v_awaited) THEN
+        RETURN 'busy';
+    ELSIF EXISTS (
+        SELECT
+        FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
+        WHERE a.key IS NOT NULL
+            AND lockstep._is_announced(a.awaited_id, 'event:' || a.key)
+    ) THEN
+        RETURN 'busy';
+    ELSIF EXISTS (
+        SELECT
+        FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
+        WHERE (
+            SELECT true
+            FROM lockstep.workflow_events AS v
+            WHERE v.workflow_id = a.awaited_id
+                AND v.key = a.key
+            LIMIT 1  -- keeps it a look for each, where a join may read all events
+        )
+    ) THEN
+        RETURN 'ready';
+    END IF;
+
+    -- an earlier wait's row is locked as a new one is: who ends the awaited workflow at
+    -- this moment takes it away after this commits, and then finds the row WAITING
+    INSERT INTO lockstep.waiter (awaited_id, awaited_what, is_client, waiter)
+    SELECT DISTINCT a.awaited_id, coalesce('event:' || a.key, ''), false, p_workflow_id
+    FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
+    ON CONFLICT ON CONSTRAINT waiter_pkey DO UPDATE SET waiter = excluded.waiter;
+
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._await(text, jsonb) IS
+    'Enters a workflow as waiting for others; NULL, or why it cannot wait now.';
+
 -- sql/30_internal/claim.sql
 
 -- Claims workflows for an executor, as claim_workflows() and advance_workflows() describe it.
@@ -1418,6 +1486,50 @@ $$;
 COMMENT ON FUNCTION lockstep._turn_of_suspects(lockstep.executor, timestamptz) IS
     'Tells what a claim of an executor does about workflows that may kill it.';
 
+-- sql/40_workflow/cancel_workflow.sql
+
+-- Cancels a workflow that has not ended, and its children that have not.
+--
+-- A running one stops at its next step boundary: the executor's next write for
+-- it is refused. Returns true; false if the workflow was cancelled already.
+--
+-- Locks the workflow row, then those of its descendants; a finish_workflows() that
+-- came first wins and the call fails with 55000, so CANCELLED never becomes
+-- SUCCESS, nor the reverse.
+CREATE OR REPLACE FUNCTION lockstep.cancel_workflow(workflow_id text)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_status text;
+BEGIN
+    SELECT w.status
+    INTO v_status
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = cancel_workflow.workflow_id
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(cancel_workflow.workflow_id);
+    ELSIF v_status = 'CANCELLED' THEN
+        RETURN false;
+    ELSIF v_status IN ('SUCCESS', 'ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED') THEN
+        RAISE EXCEPTION 'workflow "%" is % and cannot become CANCELLED', cancel_workflow.workflow_id, v_status
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Only a workflow that has not ended can be cancelled.';
+    END IF;
+
+    PERFORM lockstep._cancel_tree(ARRAY[cancel_workflow.workflow_id]);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION lockstep.cancel_workflow(text) IS
+    'Cancels a workflow that has not ended, and its children; false if it was cancelled already.';
+
 -- sql/40_workflow/enqueue_workflow.sql
 
 -- Enqueues a workflow; durable when the caller's transaction commits.
@@ -1830,6 +1942,197 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.promote_due_workflows(int) IS
     'Makes workflows claimable whose moment has come and cancels overdue ones.';
+
+-- sql/40_workflow/resume_workflow.sql
+
+-- Enqueues a workflow again that was cancelled, failed or in the dead letter.
+--
+-- It keeps its recorded steps and goes on after them; steps whose failure
+-- ended the workflow run again. Attempts count on from where they were, with
+-- room for as many more as before, failures count anew, and a deadline that has
+-- passed is lifted. A workflow that has not ended is left alone: returns false. One
+-- that was compensated cannot go on from steps that were undone: 55000.
+--
+-- Locks the workflow row. An attempt of a cancelled workflow that still runs
+-- somewhere cannot write any more: the next claim counts one attempt higher.
+CREATE OR REPLACE FUNCTION lockstep.resume_workflow(workflow_id text)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_problem text[];
+    r_workflow record;
+BEGIN
+    SELECT w.status, w.queue_name
+    INTO r_workflow
+    FROM lockstep.workflow_status AS w
+    WHERE w.workflow_id = resume_workflow.workflow_id
+    FOR NO KEY UPDATE;
+
+    IF NOT FOUND THEN
+        PERFORM lockstep._refuse_unknown_workflow(resume_workflow.workflow_id);
+    ELSIF r_workflow.status IN ('ENQUEUED', 'DELAYED', 'PENDING', 'WAITING') THEN
+        RETURN false;
+    ELSIF r_workflow.status = 'SUCCESS' THEN
+        RAISE EXCEPTION 'workflow "%" is SUCCESS and cannot become ENQUEUED', resume_workflow.workflow_id
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'restart_workflow() runs it again from its beginning.';
+    END IF;
+
+    v_problem := lockstep._rerun_problem(resume_workflow.workflow_id, true);
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', v_problem[2]
+            USING ERRCODE = v_problem[1], DETAIL = v_problem[3], HINT = v_problem[4];
+    END IF;
+
+    IF r_workflow.status = 'ERROR' THEN
+        PERFORM lockstep._forget_failures(ARRAY[resume_workflow.workflow_id]);
+    END IF;
+
+    UPDATE lockstep.workflow_status AS w
+    SET
+        status = 'ENQUEUED',
+        executor_id = NULL,
+        error = NULL,
+        failures = 0,
+        completed_at = NULL,
+        available_at = v_now,
+        max_attempts = least(w.attempts::bigint + w.max_attempts, 2147483647),
+        deadline_at = CASE WHEN w.deadline_at > v_now THEN w.deadline_at END
+    WHERE w.workflow_id = resume_workflow.workflow_id;
+
+    PERFORM lockstep._ring_doorbell(ARRAY[r_workflow.queue_name]);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION lockstep.resume_workflow(text) IS
+    'Enqueues a workflow again that was cancelled, failed or in the dead letter.';
+
+-- sql/40_workflow/suspend_workflows.sql
+
+-- Suspends workflows of an executor until what they wait for comes, or a moment.
+--
+-- suspensions: [{"workflow_id", "attempt", "step_ids": [int, …], "topics":
+-- [text, …], "awaits": [{"awaited_id", "key"}, …]}, …]. The workflow waits for the
+-- earliest available_at of the named steps (DELAYED), or for a message of the
+-- topics, the end of a workflow or an event of it (WAITING). Returns for each how it
+-- went: "suspended"; "ready" when something of it is there already, "busy" when an
+-- open transaction may be bringing it (both: keep it and try again); "lost".
+--
+-- Closes the races with those who wake it. send_message() locks the workflow row FOR
+-- KEY SHARE before it inserts, this locks it FOR UPDATE before it looks; who ends an
+-- awaited workflow has its row locked, this locks it FOR SHARE; who sets an event
+-- has announced it (_announce()). So either what came is visible to the look, or
+-- its bringer comes later and finds the row WAITING. What somebody holds is not
+-- waited for, as two executors might wait for each other: "busy".
+-- Lock order: the executor row (FOR KEY SHARE), then workflow rows, then waiter. The last
+-- may be waited for, where somebody takes away the row of an earlier wait: gives up with
+-- 55P03 when that takes long, as finish_workflows().
+CREATE OR REPLACE FUNCTION lockstep.suspend_workflows(executor_id text, suspensions jsonb)
+RETURNS TABLE (workflow_id text, outcome text)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = '500ms'
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_available_at timestamptz;
+    v_suspended text[] := ARRAY[]::text[];
+    r_suspension record;
+BEGIN
+    PERFORM lockstep._hold_executor(suspend_workflows.executor_id);
+
+    FOR r_suspension IN
+        SELECT
+            s.workflow_id, s.attempt, s.step_ids, coalesce(s.topics, '{}') AS topics,
+            coalesce(s.awaits, '[]') AS awaits,
+            cardinality(s.topics) > 0 OR jsonb_array_length(s.awaits) > 0 AS is_waiting
+        FROM jsonb_to_recordset(suspend_workflows.suspensions)
+            AS s (workflow_id text, attempt int, step_ids int[], topics text[], awaits jsonb)
+    LOOP
+        workflow_id := r_suspension.workflow_id;
+
+        PERFORM
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = r_suspension.workflow_id
+            AND (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', suspend_workflows.executor_id, r_suspension.attempt)
+        FOR UPDATE SKIP LOCKED;
+
+        IF NOT FOUND THEN
+            outcome := CASE
+                WHEN lockstep._is_held(suspend_workflows.executor_id, r_suspension.workflow_id, r_suspension.attempt)
+                    THEN 'busy'
+                ELSE 'lost'
+            END;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        outcome := CASE
+            WHEN EXISTS (
+                SELECT
+                FROM lockstep.notifications AS n
+                WHERE n.destination_id = r_suspension.workflow_id
+                    AND n.topic = ANY (r_suspension.topics)
+                    AND n.consumed_at IS NULL
+            ) THEN 'ready'
+            WHEN r_suspension.awaits <> '[]'
+                THEN lockstep._await(r_suspension.workflow_id, r_suspension.awaits)
+        END;
+        IF outcome IS NOT NULL THEN
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+
+        SELECT min(o.available_at)
+        INTO v_available_at
+        FROM lockstep.operation_outputs AS o
+        WHERE o.workflow_id = r_suspension.workflow_id
+            AND o.step_id = ANY (r_suspension.step_ids)
+            AND o.completed_at IS NULL;
+
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = CASE WHEN r_suspension.is_waiting THEN 'WAITING' ELSE 'DELAYED' END,
+            waiting_for = CASE
+                WHEN r_suspension.is_waiting THEN ARRAY(
+                    SELECT 'message:' || t.topic
+                    FROM unnest(r_suspension.topics) AS t (topic)
+                    UNION ALL
+                    SELECT CASE
+                        WHEN a.key IS NULL THEN 'workflow:' || a.awaited_id
+                        ELSE format('event:%s of workflow:%s', a.key, a.awaited_id)
+                    END
+                    FROM jsonb_to_recordset(r_suspension.awaits) AS a (awaited_id text, key text)
+                )
+            END,
+            available_at = CASE
+                WHEN r_suspension.is_waiting THEN v_available_at
+                ELSE coalesce(v_available_at, clock_timestamp())
+            END,
+            executor_id = NULL,
+            attempts = w.attempts - 1
+        WHERE w.workflow_id = r_suspension.workflow_id;
+
+        v_suspended := v_suspended || r_suspension.workflow_id;
+        outcome := 'suspended';
+        RETURN NEXT;
+    END LOOP;
+
+    PERFORM lockstep._ring_for_free_places(v_suspended);
+END
+$$;
+COMMENT ON FUNCTION lockstep.suspend_workflows(text, jsonb) IS
+    'Suspends workflows of an executor until what they wait for comes, or a moment.';
 
 -- sql/42_manage/fork_workflow.sql
 
@@ -2397,6 +2700,141 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.register_executor(text[], text[], interval, text, text, int, text, boolean) IS
     'Registers a worker process and returns its executor id.';
+
+-- sql/50_step/await_workflows.sql
+
+-- Looks for what steps wait for: the end of a workflow, or an event of it.
+--
+-- awaits: [{"workflow_id", "attempt", "step_id", "step_name", "awaited_id", "key": of
+-- the event, or null for the end, "timeout": seconds or null}, …]. Returns for
+-- each step one of
+--   ended      the workflow's output or error, or the event's value, is recorded as the
+--              step's; an error has "workflow_id" and "status" beside "type" and "message";
+--   timed_out  it did not come in time, or the workflow ended without the event,
+--              recorded as no output and 0 attempts;
+--   waiting    not yet; remaining has the seconds left, NULL for no timeout;
+--   unknown    there is no such workflow; nothing is recorded;
+--   lost       the executor had lost the workflow that waits.
+-- The timeout runs from the first call, whatever crashes in between; a call sent
+-- twice returns the outcome of the first.
+--
+-- Lock order: the executor row (FOR KEY SHARE).
+CREATE OR REPLACE FUNCTION lockstep.await_workflows(executor_id text, awaits jsonb)
+RETURNS TABLE (
+    workflow_id text,
+    step_id int,
+    outcome text,
+    output jsonb,
+    error jsonb,
+    remaining double precision
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = '500ms'
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+BEGIN
+    PERFORM lockstep._hold_executor(await_workflows.executor_id);
+
+    RETURN QUERY
+    WITH call AS MATERIALIZED (
+        SELECT
+            a.workflow_id, a.attempt, a.step_id, a.step_name, a.awaited_id, a.timeout,
+            w.workflow_id IS NOT NULL AS is_known,
+            lockstep._is_held(await_workflows.executor_id, a.workflow_id, a.attempt) AS is_held,
+            CASE WHEN a.key IS NULL THEN w.completed_at IS NOT NULL ELSE v.workflow_id IS NOT NULL END AS has_come,
+            w.completed_at IS NOT NULL OR a.timeout <= 0 AS is_over,
+            CASE WHEN a.key IS NULL THEN w.output ELSE v.value END AS output,
+            CASE
+                WHEN a.key IS NULL AND w.completed_at IS NOT NULL AND w.status <> 'SUCCESS'
+                    THEN jsonb_build_object(
+                        'type', coalesce(w.error ->> 'type', ''), 'message', coalesce(w.error ->> 'message', ''),
+                        'workflow_id', w.workflow_id, 'status', w.status
+                    )
+            END AS error
+        FROM jsonb_to_recordset(await_workflows.awaits) AS a (
+            workflow_id text, attempt int, step_id int, step_name text, awaited_id text, key text,
+            timeout double precision
+        )
+        LEFT JOIN lockstep.workflow_status AS w ON w.workflow_id = ANY (ARRAY[a.awaited_id])
+        LEFT JOIN lockstep.workflow_events AS v
+            ON v.workflow_id = ANY (ARRAY[a.awaited_id])
+            AND v.key = ANY (ARRAY[a.key])
+    ),
+
+    recorded AS (
+        INSERT INTO lockstep.operation_outputs AS o (
+            workflow_id, step_id, step_name, output, error, attempts, started_at, completed_at,
+            available_at, child_workflow_id
+        )
+        SELECT
+            c.workflow_id, c.step_id, c.step_name, CASE WHEN c.error IS NULL THEN c.output END, c.error,
+            CASE WHEN c.has_come THEN 1 ELSE 0 END, v_now,
+            CASE WHEN c.has_come OR c.is_over THEN v_now END,
+            v_now + make_interval(secs => c.timeout), c.awaited_id
+        FROM call AS c
+        WHERE c.is_held AND c.is_known
+        ON CONFLICT (workflow_id, step_id) DO UPDATE
+        SET
+            output = excluded.output,
+            error = excluded.error,
+            attempts = excluded.attempts,
+            available_at = coalesce(o.available_at, excluded.available_at),
+            completed_at = CASE
+                WHEN excluded.completed_at IS NOT NULL OR o.available_at <= v_now THEN v_now
+            END
+        WHERE o.completed_at IS NULL
+            AND (
+                excluded.completed_at IS NOT NULL
+                OR o.available_at <= v_now
+                OR (o.available_at IS NULL AND excluded.available_at IS NOT NULL)
+            )
+        RETURNING o.workflow_id, o.step_id, o.output, o.error, o.attempts, o.completed_at, o.available_at
+    ),
+
+    -- as it was before the call, where the call changed nothing
+    unchanged AS (
+        SELECT o.workflow_id, o.step_id, o.output, o.error, o.attempts, o.completed_at, o.available_at
+        FROM call AS c
+        INNER JOIN lockstep.operation_outputs AS o
+            ON o.workflow_id = ANY (ARRAY[c.workflow_id])
+            AND o.step_id = ANY (ARRAY[c.step_id])
+        WHERE NOT EXISTS (
+            SELECT
+            FROM recorded AS r
+            WHERE r.workflow_id = o.workflow_id AND r.step_id = o.step_id
+        )
+    )
+
+    SELECT
+        c.workflow_id, c.step_id,
+        CASE
+            WHEN NOT c.is_held THEN 'lost'
+            WHEN s.completed_at IS NOT NULL THEN CASE WHEN s.attempts > 0 THEN 'ended' ELSE 'timed_out' END
+            WHEN NOT c.is_known THEN 'unknown'
+            ELSE 'waiting'
+        END,
+        s.output, s.error,
+        CASE
+            -- greatest() passes over NULL, which is no limit and not none left
+            WHEN s.completed_at IS NULL AND s.available_at IS NOT NULL
+                THEN greatest(extract(EPOCH FROM s.available_at - v_now), 0)::double precision
+        END
+    FROM call AS c
+    LEFT JOIN (
+        SELECT r.* FROM recorded AS r
+        UNION ALL
+        SELECT u.* FROM unchanged AS u
+    ) AS s ON s.workflow_id = c.workflow_id AND s.step_id = c.step_id;
+END
+$$;
+COMMENT ON FUNCTION lockstep.await_workflows(text, jsonb) IS
+    'Looks for what steps wait for: the end of a workflow, or an event of it.';
 
 -- sql/50_step/record_step.sql
 
@@ -4406,8 +4844,9 @@ COMMENT ON TRIGGER pending_grant_at_commit ON lockstep.pending_grant IS
 
 -- Closes every update.
 
--- Nothing is PUBLIC's, nor anybody's by default privileges. Only what is new is touched: in an extension a REVOKE makes all
--- grants of the object part of the extension, and pg_dump would leave them out.
+-- Nothing is PUBLIC's, nor anybody's by default privileges. Only what is new is touched: in an
+-- extension a REVOKE makes all grants of the object part of the extension, and pg_dump would
+-- leave them out.
 DO $$
 DECLARE
     v_before constant jsonb := current_setting('lockstep.before_update');

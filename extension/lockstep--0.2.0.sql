@@ -1081,9 +1081,13 @@ BEGIN
     ELSIF EXISTS (
         SELECT
         FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
-        INNER JOIN lockstep.workflow_events AS v
-            ON v.workflow_id = ANY (ARRAY[a.awaited_id])
-            AND v.key = ANY (ARRAY[a.key])
+        WHERE (
+            SELECT true
+            FROM lockstep.workflow_events AS v
+            WHERE v.workflow_id = a.awaited_id
+                AND v.key = a.key
+            LIMIT 1  -- keeps it a look for each, where a join may read all events
+        )
     ) THEN
         RETURN 'ready';
     END IF;
@@ -3918,6 +3922,8 @@ RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     v_status text;
@@ -4753,6 +4759,8 @@ RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
@@ -4829,6 +4837,8 @@ RETURNS TABLE (workflow_id text, outcome text)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
@@ -6227,6 +6237,8 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column

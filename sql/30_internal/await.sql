@@ -40,9 +40,13 @@ BEGIN
     ELSIF EXISTS (
         SELECT
         FROM jsonb_to_recordset(p_awaits) AS a (awaited_id text, key text)
-        INNER JOIN lockstep.workflow_events AS v
-            ON v.workflow_id = ANY (ARRAY[a.awaited_id])
-            AND v.key = ANY (ARRAY[a.key])
+        WHERE (
+            SELECT true
+            FROM lockstep.workflow_events AS v
+            WHERE v.workflow_id = a.awaited_id
+                AND v.key = a.key
+            LIMIT 1  -- keeps it a look for each, where a join may read all events
+        )
     ) THEN
         RETURN 'ready';
     END IF;

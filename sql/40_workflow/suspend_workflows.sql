@@ -21,6 +21,8 @@ RETURNS TABLE (workflow_id text, outcome text)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column

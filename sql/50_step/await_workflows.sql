@@ -26,6 +26,8 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column

@@ -1,7 +1,8 @@
 -- Closes every update.
 
--- Nothing is PUBLIC's, nor anybody's by default privileges. Only what is new is touched: in an extension a REVOKE makes all
--- grants of the object part of the extension, and pg_dump would leave them out.
+-- Nothing is PUBLIC's, nor anybody's by default privileges. Only what is new is touched: in an
+-- extension a REVOKE makes all grants of the object part of the extension, and pg_dump would
+-- leave them out.
 DO $$
 DECLARE
     v_before constant jsonb := current_setting('lockstep.before_update');

@@ -1,4 +1,7 @@
 -- A plan that was made and kept while the tables were empty does not scan full ones.
+-- as autovacuum may do: the planner would read a table that it knows to be empty from end to end
+VACUUM (ANALYZE);
+
 BEGIN;
 SELECT no_plan();
 

@@ -1,5 +1,8 @@
 -- What starts, awaits, wakes and cancels workflows reads the same few rows however much history
 -- there is, also with plans that were made and kept while the tables were empty.
+-- as autovacuum may do: the planner would read a table that it knows to be empty from end to end
+VACUUM (ANALYZE);
+
 BEGIN;
 SELECT no_plan();
 
