@@ -40,6 +40,7 @@ def lived_in(
     database = owned(cluster, "lived_in")
     database.rows("CREATE EXTENSION lockstep")
     live_in(database, tmp_path_factory.mktemp("lived_in"))
+    database.rows("SELECT lockstep.enable_tenant_isolation()")
     yield database
     execute(cluster, "DROP DATABASE lived_in")
 
@@ -54,6 +55,7 @@ def plain_sql(
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         connection.execute(plain_sql_script().encode())
     live_in(database, tmp_path_factory.mktemp("plain_sql"))
+    database.rows("SELECT lockstep.enable_tenant_isolation()")
     yield database
     execute(cluster, "DROP DATABASE plain_sql")
 
