@@ -83,6 +83,8 @@ def test_worker_that_lived_on_starts_again_where_the_database_went_back_to(
         "UPDATE lockstep.workflow_status SET queue_name = 'unserved' WHERE status <> 'PENDING'"
     )
     database.enqueue("relay", positional_args='["baton"]', workflow_id="relay")
+    # it has lost executors before, and would keep the worker to itself for as long as it runs
+    (tmp_path / "hold.open").touch()
     ledger = "SELECT key FROM ledger WHERE key LIKE 'baton%%' ORDER BY key"
     worker = WorkerProcess(database, APP, tmp_path, "--lease", "3600")
     with stopped_at_end([worker]):
