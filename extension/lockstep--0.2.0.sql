@@ -5897,8 +5897,8 @@ COMMENT ON FUNCTION lockstep.heartbeat(text, boolean, boolean) IS
 -- lease ends, NULL when there is none. A workflow whose executor died under it
 -- max_attempts times goes to the dead letter; from the fourth death on it also
 -- waits before it runs again, 1 s, 2 s, 4 s and so on up to a minute, so that
--- a workflow which kills its worker cannot spin. An executor from before a failover is
--- dead at once (_is_alive()).
+-- a workflow which kills its worker cannot spin. An executor from before a failover or a
+-- restore is ended at once (_is_alive()), and no death is counted: nothing that it ran did that.
 --
 -- A lease that ends later than its length from now was given before the clock was set
 -- back. It is cut to that length, or a dead executor's would last until the clock is there
@@ -5922,6 +5922,7 @@ SET jit = off
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
+    v_moved_count int;
     v_dead text[];
     v_queues text[];
     v_held text[];
@@ -5940,11 +5941,20 @@ BEGIN
         )
     );
 
+    SELECT sum(lockstep.unregister_executor(m.executor_id))::int
+    INTO v_moved_count
+    FROM (
+        SELECT e.executor_id
+        FROM lockstep.executor AS e
+        WHERE e.expires_at > '-infinity'
+            AND NOT lockstep._is_alive(e)
+        FOR UPDATE SKIP LOCKED
+    ) AS m;
+
     v_dead := ARRAY(
         SELECT e.executor_id
         FROM lockstep.executor AS e
         WHERE e.expires_at <= v_now
-            OR NOT lockstep._is_alive(e)
         FOR UPDATE SKIP LOCKED
     );
 
@@ -6021,7 +6031,7 @@ BEGIN
         END IF;
     END IF;
 
-    recovered_count := coalesce(recovered_count, 0);
+    recovered_count := coalesce(recovered_count, 0) + coalesce(v_moved_count, 0);
 
     -- an executor that could not be dealt with now is looked at again in a second
     SELECT extract(EPOCH FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)::double precision
@@ -6072,6 +6082,12 @@ BEGIN
         RAISE EXCEPTION 'pins_version needs an app_version'
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'Pass the version that started workflows shall stay with.';
+    END IF;
+
+    IF EXISTS (SELECT FROM lockstep.tenant_isolation)
+        AND NOT (SELECT c.relrowsecurity FROM pg_class AS c WHERE c.oid = 'lockstep.workflow_status'::regclass)
+    THEN
+        PERFORM lockstep._switch_row_security(true);  -- after a restore
     END IF;
 
     -- a server whose storage is not Postgres' own, such as Aurora, does not tell, or only with
@@ -12029,27 +12045,27 @@ COMMENT ON FUNCTION lockstep.grant_usage(name, text) IS
 
 -- sql/80_admin/45_tenant_policies.sql
 
--- Which rows a role may read that has SELECT on tables, but is no viewer.
+-- Which rows a role may read that has SELECT on tables, but is no viewer, where tenants are
+-- isolated: its own workflows, and those of roles whose rights it has.
 --
--- grant_usage() grants SELECT to viewers and admins, on all tables, and they read all rows. Who is
--- granted it by hand on some of these tables reads its own workflows, and those of roles
--- whose rights it has. That does not wait for enable_tenant_isolation(), which is about functions.
--- The owner of Lockstep, as whom functions run, is not subject to policies.
+-- grant_usage() grants SELECT to viewers and admins, on all tables, and they read all rows. The
+-- owner of Lockstep, as whom functions run, is not subject to policies.
 --
--- They are in the install script, because pg_dump does not save policies of an extension's tables.
-ALTER TABLE lockstep.workflow_status ENABLE ROW LEVEL SECURITY;
-ALTER TABLE lockstep.operation_outputs ENABLE ROW LEVEL SECURITY;
-ALTER TABLE lockstep.notifications ENABLE ROW LEVEL SECURITY;
-ALTER TABLE lockstep.workflow_events ENABLE ROW LEVEL SECURITY;
-ALTER TABLE lockstep.workflow_streams ENABLE ROW LEVEL SECURITY;
-
+-- The policies are in the install script, because pg_dump does not save those of an extension's
+-- tables; enable_tenant_isolation() turns them on.
 CREATE POLICY workflow_status_tenant_policy ON lockstep.workflow_status FOR SELECT USING (
     (SELECT has_table_privilege('lockstep.executor', 'SELECT'))
     OR enqueued_by = current_user
     OR pg_has_role(to_regrole(quote_ident(enqueued_by)), 'USAGE')
 );
 
--- of the workflows that the policy above lets one see
+-- who was granted INSERT enqueues by hand, in its own name
+CREATE POLICY workflow_status_tenant_insert_policy ON lockstep.workflow_status FOR INSERT WITH CHECK (
+    enqueued_by = current_user
+    OR pg_has_role(to_regrole(quote_ident(enqueued_by)), 'USAGE')
+);
+
+-- of the workflows that the first policy lets one see
 CREATE POLICY operation_outputs_tenant_policy ON lockstep.operation_outputs FOR SELECT USING (
     EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = operation_outputs.workflow_id)
 );
@@ -12066,6 +12082,33 @@ CREATE POLICY workflow_streams_tenant_policy ON lockstep.workflow_streams FOR SE
     EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = workflow_streams.workflow_id)
 );
 
+-- sql/80_admin/47_switch_row_security.sql
+
+-- Turns row-level security on or off for the tables that have a policy for tenants.
+--
+-- Locks the tables in ACCESS EXCLUSIVE, in the order of the list, until the commit.
+CREATE FUNCTION lockstep._switch_row_security(p_is_on boolean)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_table regclass;
+BEGIN
+    FOREACH v_table IN ARRAY ARRAY[
+        'lockstep.workflow_status', 'lockstep.operation_outputs', 'lockstep.notifications',
+        'lockstep.workflow_events', 'lockstep.workflow_streams'
+    ]::regclass[]
+    LOOP
+        EXECUTE format(
+            'ALTER TABLE %s %s ROW LEVEL SECURITY', v_table, CASE WHEN p_is_on THEN 'ENABLE' ELSE 'DISABLE' END
+        );
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION lockstep._switch_row_security(boolean) IS
+    'Turns row-level security on or off for the tables that have a policy for tenants.';
+
 -- sql/80_admin/50_enable_tenant_isolation.sql
 
 -- Shows each client the workflows that it enqueued, and no others.
@@ -12075,6 +12118,12 @@ CREATE POLICY workflow_streams_tenant_policy ON lockstep.workflow_streams FOR SE
 -- Any other workflow does not exist for it: functions that a client may call answer for
 -- both alike (_may_see()). An id or deduplication id of another's is refused as taken. Workers,
 -- viewers and admins see everything, as before.
+--
+-- Row-level security is turned on for who was granted SELECT on tables by hand. Functions go
+-- by the row of tenant_isolation, which a dump brings back; it does not bring back whether
+-- row-level security of an extension's table is on: register_executor() turns it on again.
+--
+-- Locks as _switch_row_security().
 CREATE FUNCTION lockstep.enable_tenant_isolation()
 RETURNS void
 LANGUAGE plpgsql
@@ -12085,6 +12134,8 @@ BEGIN
     INSERT INTO lockstep.tenant_isolation (enabled_by)
     VALUES (lockstep._caller())
     ON CONFLICT DO NOTHING;
+
+    PERFORM lockstep._switch_row_security(true);
 END
 $$;
 COMMENT ON FUNCTION lockstep.enable_tenant_isolation() IS
@@ -12118,6 +12169,8 @@ COMMENT ON FUNCTION lockstep._grant_at_commit() IS
 -- sql/80_admin/52_disable_tenant_isolation.sql
 
 -- Shows each client all workflows again, as it is without enable_tenant_isolation().
+--
+-- Locks as _switch_row_security().
 CREATE FUNCTION lockstep.disable_tenant_isolation()
 RETURNS void
 LANGUAGE plpgsql
@@ -12126,6 +12179,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     DELETE FROM lockstep.tenant_isolation;
+
+    PERFORM lockstep._switch_row_security(false);
 END
 $$;
 COMMENT ON FUNCTION lockstep.disable_tenant_isolation() IS

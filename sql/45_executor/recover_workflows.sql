@@ -4,8 +4,8 @@
 -- lease ends, NULL when there is none. A workflow whose executor died under it
 -- max_attempts times goes to the dead letter; from the fourth death on it also
 -- waits before it runs again, 1 s, 2 s, 4 s and so on up to a minute, so that
--- a workflow which kills its worker cannot spin. An executor from before a failover is
--- dead at once (_is_alive()).
+-- a workflow which kills its worker cannot spin. An executor from before a failover or a
+-- restore is ended at once (_is_alive()), and no death is counted: nothing that it ran did that.
 --
 -- A lease that ends later than its length from now was given before the clock was set
 -- back. It is cut to that length, or a dead executor's would last until the clock is there
@@ -29,6 +29,7 @@ SET jit = off
 AS $$
 DECLARE
     v_now constant timestamptz := clock_timestamp();
+    v_moved_count int;
     v_dead text[];
     v_queues text[];
     v_held text[];
@@ -47,11 +48,20 @@ BEGIN
         )
     );
 
+    SELECT sum(lockstep.unregister_executor(m.executor_id))::int
+    INTO v_moved_count
+    FROM (
+        SELECT e.executor_id
+        FROM lockstep.executor AS e
+        WHERE e.expires_at > '-infinity'
+            AND NOT lockstep._is_alive(e)
+        FOR UPDATE SKIP LOCKED
+    ) AS m;
+
     v_dead := ARRAY(
         SELECT e.executor_id
         FROM lockstep.executor AS e
         WHERE e.expires_at <= v_now
-            OR NOT lockstep._is_alive(e)
         FOR UPDATE SKIP LOCKED
     );
 
@@ -128,7 +138,7 @@ BEGIN
         END IF;
     END IF;
 
-    recovered_count := coalesce(recovered_count, 0);
+    recovered_count := coalesce(recovered_count, 0) + coalesce(v_moved_count, 0);
 
     -- an executor that could not be dealt with now is looked at again in a second
     SELECT extract(EPOCH FROM min(greatest(e.expires_at, v_now + interval '1 s')) - v_now)::double precision

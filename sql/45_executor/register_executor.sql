@@ -38,6 +38,12 @@ BEGIN
                   HINT = 'Pass the version that started workflows shall stay with.';
     END IF;
 
+    IF EXISTS (SELECT FROM lockstep.tenant_isolation)
+        AND NOT (SELECT c.relrowsecurity FROM pg_class AS c WHERE c.oid = 'lockstep.workflow_status'::regclass)
+    THEN
+        PERFORM lockstep._switch_row_security(true);  -- after a restore
+    END IF;
+
     -- a server whose storage is not Postgres' own, such as Aurora, does not tell, or only with
     -- wal_level = logical; its failover loses no commit
     BEGIN

@@ -1,24 +1,24 @@
--- Which rows a role may read that has SELECT on tables, but is no viewer.
+-- Which rows a role may read that has SELECT on tables, but is no viewer, where tenants are
+-- isolated: its own workflows, and those of roles whose rights it has.
 --
--- grant_usage() grants SELECT to viewers and admins, on all tables, and they read all rows. Who is
--- granted it by hand on some of these tables reads its own workflows, and those of roles
--- whose rights it has. That does not wait for enable_tenant_isolation(), which is about functions.
--- The owner of Lockstep, as whom functions run, is not subject to policies.
+-- grant_usage() grants SELECT to viewers and admins, on all tables, and they read all rows. The
+-- owner of Lockstep, as whom functions run, is not subject to policies.
 --
--- They are in the install script, because pg_dump does not save policies of an extension's tables.
-ALTER TABLE lockstep.workflow_status ENABLE ROW LEVEL SECURITY;
-ALTER TABLE lockstep.operation_outputs ENABLE ROW LEVEL SECURITY;
-ALTER TABLE lockstep.notifications ENABLE ROW LEVEL SECURITY;
-ALTER TABLE lockstep.workflow_events ENABLE ROW LEVEL SECURITY;
-ALTER TABLE lockstep.workflow_streams ENABLE ROW LEVEL SECURITY;
-
+-- The policies are in the install script, because pg_dump does not save those of an extension's
+-- tables; enable_tenant_isolation() turns them on.
 CREATE POLICY workflow_status_tenant_policy ON lockstep.workflow_status FOR SELECT USING (
     (SELECT has_table_privilege('lockstep.executor', 'SELECT'))
     OR enqueued_by = current_user
     OR pg_has_role(to_regrole(quote_ident(enqueued_by)), 'USAGE')
 );
 
--- of the workflows that the policy above lets one see
+-- who was granted INSERT enqueues by hand, in its own name
+CREATE POLICY workflow_status_tenant_insert_policy ON lockstep.workflow_status FOR INSERT WITH CHECK (
+    enqueued_by = current_user
+    OR pg_has_role(to_regrole(quote_ident(enqueued_by)), 'USAGE')
+);
+
+-- of the workflows that the first policy lets one see
 CREATE POLICY operation_outputs_tenant_policy ON lockstep.operation_outputs FOR SELECT USING (
     EXISTS (SELECT FROM lockstep.workflow_status AS w WHERE w.workflow_id = operation_outputs.workflow_id)
 );

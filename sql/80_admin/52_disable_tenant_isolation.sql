@@ -1,4 +1,6 @@
 -- Shows each client all workflows again, as it is without enable_tenant_isolation().
+--
+-- Locks as _switch_row_security().
 CREATE OR REPLACE FUNCTION lockstep.disable_tenant_isolation()
 RETURNS void
 LANGUAGE plpgsql
@@ -7,6 +9,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     DELETE FROM lockstep.tenant_isolation;
+
+    PERFORM lockstep._switch_row_security(false);
 END
 $$;
 COMMENT ON FUNCTION lockstep.disable_tenant_isolation() IS

@@ -329,8 +329,18 @@ SELECT is(
     pg_temp.failure_as('Blue "tenant"', $$SELECT * FROM lockstep.get_workflow('red')$$), NULL, 'and all is visible again'
 );
 SELECT is(
+    pg_temp.answer_to('Blue "tenant"', 'SELECT count(*) FROM lockstep.workflow_status'),
+    (SELECT jsonb_agg(c) FROM (SELECT count(*) FROM lockstep.workflow_status) AS c),
+    'by functions, and to who was granted SELECT on a table'
+);
+
+-- as a restored dump has it
+SELECT lockstep.enable_tenant_isolation();
+ALTER TABLE lockstep.workflow_status DISABLE ROW LEVEL SECURITY;
+SELECT lockstep.register_executor('{q}', '{greet}', '1 min');
+SELECT is(
     pg_temp.answer_to('Blue "tenant"', 'SELECT workflow_id FROM lockstep.workflow_status'), '[{"workflow_id": "blue"}]',
-    'by functions: who has SELECT on a table reads its own rows at all times'
+    'the first worker after a restore isolates the tables again'
 );
 
 SELECT * FROM finish();

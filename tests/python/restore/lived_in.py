@@ -202,8 +202,7 @@ _FACTS = {
         SELECT pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE NOT tgisinternal
     """,
     "policies": """
-        SELECT c.oid::regclass::text, c.relrowsecurity, p.polname, p.polcmd,
-            pg_get_expr(p.polqual, c.oid), pg_get_expr(p.polwithcheck, c.oid)
+        SELECT c.oid::regclass::text, p.polname, p.polcmd, pg_get_expr(p.polqual, c.oid), pg_get_expr(p.polwithcheck, c.oid)
         FROM pg_class AS c
         LEFT JOIN pg_policy AS p ON p.polrelid = c.oid
         WHERE c.relnamespace = 'lockstep'::regnamespace AND c.relkind = 'r'
@@ -271,6 +270,9 @@ def finish(database: Database, folder: Path, *, has_live_executors: bool = True)
     if has_live_executors:
         end_leases(database)
     with worker_of(database, folder):
+        assert database.value(
+            "SELECT relrowsecurity FROM pg_class WHERE oid = 'lockstep.workflow_status'::regclass"
+        ), "tenants are isolated again"
         for workflow_id in ("delayed", "sleeping", "stumbling"):
             database.rows("SELECT lockstep.fast_forward(%s)", workflow_id)
         for destination, key in (("asking", "asking"), (child, "child")):
