@@ -14,6 +14,7 @@ import asyncio
 import random
 import time
 from collections.abc import Generator
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
@@ -28,9 +29,11 @@ from psycopg import (
 )
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
+from typing_extensions import Self
 
 from ._branches import RunEnded
 from ._run import Run
+from ._session import pause_after
 from ._step_flow import CallStep, outcome_of
 from ._timeout import within
 
@@ -50,6 +53,12 @@ _RECORDED = "SELECT output::text, error::text FROM lockstep.get_step(%s, %s)"
 _CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected)
 _CONFLICT_TRIES = 20
 _LONGEST_PAUSE = 2.0
+_CONNECT_PATIENCE = 30.0
+"""
+Seconds for which an attempt to connect is repeated. The pool then repeats it as well, but
+each of its pauses is twice the one before: after an outage a step would wait for a
+connection for as long again.
+"""
 
 
 class _CommitGuard:
@@ -69,6 +78,18 @@ class _CommitGuard:
 class AsyncStepConnection(_CommitGuard, AsyncConnection[Any]):
     """The connection of an ``async def`` transactional step."""
 
+    @classmethod
+    async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+        give_up_at = time.monotonic() + _CONNECT_PATIENCE
+        for attempt in count():
+            try:
+                return await super().connect(*args, **kwargs)
+            except psycopg.OperationalError:
+                if time.monotonic() >= give_up_at:
+                    raise
+            await asyncio.sleep(pause_after(attempt))
+        raise AssertionError("unreachable")
+
     async def commit(self) -> None:
         self.refuse_in_step("commit")
         await super().commit()
@@ -84,6 +105,18 @@ class AsyncStepConnection(_CommitGuard, AsyncConnection[Any]):
 
 class StepConnection(_CommitGuard, Connection[Any]):
     """The connection of a plain transactional step."""
+
+    @classmethod
+    def connect(cls, *args: Any, **kwargs: Any) -> Self:
+        give_up_at = time.monotonic() + _CONNECT_PATIENCE
+        for attempt in count():
+            try:
+                return super().connect(*args, **kwargs)
+            except psycopg.OperationalError:
+                if time.monotonic() >= give_up_at:
+                    raise
+            time.sleep(pause_after(attempt))
+        raise AssertionError("unreachable")
 
     def commit(self) -> None:
         self.refuse_in_step("commit")
