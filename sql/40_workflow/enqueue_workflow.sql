@@ -157,6 +157,7 @@ BEGIN
                 AND r_rival.workflow_name = enqueue_workflow.workflow_name
                 AND r_rival.queue_name = enqueue_workflow.queue_name
             THEN
+                PERFORM lockstep._wait_for_standby();
                 RETURN v_workflow_id;
             END IF;
 
@@ -179,6 +180,7 @@ BEGIN
 
         IF FOUND THEN
             IF r_rival.is_visible AND enqueue_workflow.on_duplicate = 'return' THEN
+                PERFORM lockstep._wait_for_standby();
                 RETURN r_rival.workflow_id;
             END IF;
 

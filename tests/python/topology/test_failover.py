@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import lockstep
 import psycopg
@@ -14,6 +15,10 @@ from servers import Cluster
 from waiting import eventually
 
 COUNT = 150
+WAIT_FOR_STANDBY = (
+    "ALTER SYSTEM SET synchronous_standby_names = 'standby'",
+    "SELECT pg_reload_conf()",
+)
 BALANCE = "SELECT account, sum(amount) FROM ledger GROUP BY account ORDER BY account"
 
 
@@ -73,10 +78,7 @@ def test_synchronous_standby_takes_over_without_a_lost_commit(
     database: Database,
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    for statement in (
-        "ALTER SYSTEM SET synchronous_standby_names = 'standby'",
-        "SELECT pg_reload_conf()",
-    ):
+    for statement in WAIT_FOR_STANDBY:
         Database(primary.dsn()).rows(statement)
     primary.wait_for_standby("sync")
     workers = [start_worker("bank_app:app", "--lease", "5") for _ in range(2)]
@@ -103,6 +105,30 @@ def test_synchronous_standby_takes_over_without_a_lost_commit(
     )
     assert database.rows(BALANCE) == [("a", -COUNT), ("b", COUNT)]
     assert [worker.process.poll() for worker in workers] == [None, None]
+
+
+def test_repeated_enqueue_is_acknowledged_when_the_standby_has_it(
+    primary: Cluster, standby: Cluster
+) -> None:
+    server = Database(primary.dsn())
+    for statement in WAIT_FOR_STANDBY:
+        server.rows(statement)
+    primary.wait_for_standby("sync")
+    standby.shut_down()
+    waiting = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    with ThreadPoolExecutor(2) as clients:
+        first = clients.submit(server.enqueue, "move", workflow_id="w")
+        eventually(lambda: server.value(waiting), "the wait for the standby")
+        primary.kill()
+        assert isinstance(first.exception(), psycopg.OperationalError)
+        primary.start()
+        assert server.status("w") == "ENQUEUED", "committed, and nowhere else"
+        again = clients.submit(server.enqueue, "move", workflow_id="w")
+        eventually(lambda: again.done() or server.value(waiting), "an answer, or the wait for one")
+        assert not again.done()
+        standby.start()
+        assert again.result(30) == "w"
+    assert Database(standby.dsn()).status("w") == "ENQUEUED"
 
 
 def test_worker_forgets_what_an_asynchronous_standby_never_got(
