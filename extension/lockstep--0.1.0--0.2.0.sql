@@ -1486,6 +1486,25 @@ $$;
 COMMENT ON FUNCTION lockstep._turn_of_suspects(lockstep.executor, timestamptz) IS
     'Tells what a claim of an executor does about workflows that may kill it.';
 
+-- sql/30_internal/wait_for_standby.sql
+
+-- Makes the commit wait for a synchronous standby though the transaction writes nothing.
+--
+-- For who answers that something is there already. It may have been committed just before a crash
+-- of the server, which cut off the wait for the standby: then it is visible, and not replicated.
+-- Postgres waits only for transactions that wrote WAL, so this writes a message that nobody reads.
+CREATE FUNCTION lockstep._wait_for_standby()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM pg_logical_emit_message(true, 'lockstep', '');
+END
+$$;
+COMMENT ON FUNCTION lockstep._wait_for_standby() IS
+    'Makes the commit wait for a synchronous standby though the transaction writes nothing.';
+
 -- sql/40_workflow/cancel_workflow.sql
 
 -- Cancels a workflow that has not ended, and its children that have not.
@@ -1691,6 +1710,7 @@ BEGIN
                 AND r_rival.workflow_name = enqueue_workflow.workflow_name
                 AND r_rival.queue_name = enqueue_workflow.queue_name
             THEN
+                PERFORM lockstep._wait_for_standby();
                 RETURN v_workflow_id;
             END IF;
 
@@ -1713,6 +1733,7 @@ BEGIN
 
         IF FOUND THEN
             IF r_rival.is_visible AND enqueue_workflow.on_duplicate = 'return' THEN
+                PERFORM lockstep._wait_for_standby();
                 RETURN r_rival.workflow_id;
             END IF;
 

@@ -146,6 +146,7 @@ def test_isolation_survives_a_dump(
             assert as_red.value(seen, workflow_id) == "ENQUEUED"
             with pytest.raises(psycopg.errors.NoDataFound):
                 as_blue.rows(seen, workflow_id)
+            Database(copy).rows("SELECT lockstep.register_executor('{q}', '{w}', '1 min')")
             assert as_blue.rows("SELECT workflow_id FROM lockstep.workflow_status") == []
         finally:
             with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
