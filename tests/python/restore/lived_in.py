@@ -202,7 +202,8 @@ _FACTS = {
         SELECT pg_get_triggerdef(oid), tgenabled FROM pg_trigger WHERE NOT tgisinternal
     """,
     "policies": """
-        SELECT c.oid::regclass::text, p.polname, p.polcmd, pg_get_expr(p.polqual, c.oid), pg_get_expr(p.polwithcheck, c.oid)
+        SELECT c.oid::regclass::text, p.polname, p.polcmd, pg_get_expr(p.polqual, c.oid),
+            pg_get_expr(p.polwithcheck, c.oid)
         FROM pg_class AS c
         LEFT JOIN pg_policy AS p ON p.polrelid = c.oid
         WHERE c.relnamespace = 'lockstep'::regnamespace AND c.relkind = 'r'
