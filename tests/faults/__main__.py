@@ -48,6 +48,7 @@ def main() -> int:
         spacing=asked.spacing,
         kinds=asked.kinds or kinds_for(asked.replicated),
         measures_reader=not asked.without_reader,
+        is_replicated=asked.replicated,
     )
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="lockstep-faults-") as temporary:

@@ -36,6 +36,7 @@ class Options:
     kinds: Sequence[str]
     measures_reader: bool = False
     is_verbose: bool = True
+    is_replicated: bool = False
 
     @property
     def seconds(self) -> float:
@@ -43,6 +44,11 @@ class Options:
 
     @property
     def command(self) -> str:
+        if self.is_replicated:
+            return (
+                f"tests/faults/start --replicated --seed {self.seed} --faults {self.faults}"
+                f" --workflows {self.workflows}"
+            )
         return f"make faults SEED={self.seed} FAULTS={self.faults} WORKFLOWS={self.workflows}"
 
 
