@@ -131,6 +131,7 @@ def test_leaks_forks_and_deafness_do_not_keep_a_worker_from_its_end(
     assert worker.terminate() == 0
 
 
+@pytest.mark.direct("compares the state of its session")
 @pytest.mark.parametrize("deed", ["changes", "locks and fails"])
 def test_what_a_step_does_to_its_session_ends_with_it(
     database: Database, start_worker: StartWorker, deed: str
