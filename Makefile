@@ -39,7 +39,7 @@ endif
 
 install: $(BUILT_ALL)
 
-.PHONY: build demo test check faults test-matrix test-pgbouncer lint bench bench-quick docs fingerprint help clean-python
+.PHONY: build demo test check faults soak test-matrix test-pgbouncer lint bench bench-quick docs fingerprint help clean-python
 build: $(BUILT_ALL) $(PLAIN) $(PLAIN_UPDATE) $(PACKAGED)/stamp ## build the scripts of the extension and of plain SQL
 
 # The install script says CREATE, not CREATE OR REPLACE: a squatted name fails.
@@ -165,6 +165,11 @@ bench-quick: $(BENCH_VENV)/ready ## run the benchmark with small sizes: shows th
 	bench/start --quick --output bench/results/quick.json
 	$(BENCH_VENV)/bin/python -m bench.report bench/results/quick.json \
 	    --page bench/results/quick.md --plots bench/results/quick
+
+MINUTES ?= 60
+RATE    ?= 40
+soak: $(BENCH_VENV)/ready ## load with faults for MINUTES, RATE workflows/s; nothing may grow with time
+	tests/soak/start --minutes $(MINUTES) --rate $(RATE) $(if $(SEED),--seed $(SEED)) $(if $(OUTPUT),--output $(OUTPUT))
 
 docs: $(VENV)/test ## write docs/reference.md from the comments in the database
 	$(VENV)/bin/python docs/generate_reference.py

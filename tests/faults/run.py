@@ -7,9 +7,10 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from servers import die_with_parent
@@ -76,7 +77,7 @@ class Run:
         self._driver = self._start_driver()
         background = [
             asyncio.create_task(self._site.supervise()),
-            asyncio.create_task(self._read_for_long()),
+            *(asyncio.create_task(companion) for companion in self._companions()),
         ]
         watch = asyncio.create_task(self._watch())
         await asyncio.gather(*(self._inject(planned) for planned in self._plan))
@@ -119,6 +120,10 @@ class Run:
             else:
                 self.report.injected[fault.kind] += 1
                 self._latest_fault = str(fault)
+
+    def _companions(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what goes on beside the faults."""
+        return [self._read_for_long()]
 
     async def _read_for_long(self) -> None:
         """Keep a snapshot open all the time: a reader that nothing may wait for."""

@@ -97,6 +97,8 @@ class Slot:
 class Site:
     """One server on disks of its own, behind a proxy, with workers."""
 
+    settings: tuple[str, ...] = _SETTINGS
+
     def __init__(self, folder: Path, workers: int, *, lease: float = 2.0) -> None:
         self.folder = folder
         self.lease = lease
@@ -110,7 +112,7 @@ class Site:
         self.locks = {name: asyncio.Lock() for name in ("server", "network")}
         self.points = {point: asyncio.Lock() for point in POINTS}
         self._disks: list[Disk] = []
-        self.cluster = Cluster(settings=_SETTINGS, tcp=True, initialize=False)
+        self.cluster = Cluster(settings=self.settings, tcp=True, initialize=False)
         self._initialize()
         self.cluster.start()
         self._create_database()
