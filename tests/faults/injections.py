@@ -70,8 +70,12 @@ def seconds(random: Random, least: float, most: float) -> float:
 # workers
 
 
+def place(random: Random) -> float:
+    return random.randrange(1000) / 1000
+
+
 def _victim(site: Site, place: float) -> Any:
-    """Return a live worker's slot by its place between 0 and 1."""
+    """Return a live worker's slot by its place, from 0 to below 1."""
     slots = [slot for slot in site.live_slots if not slot.is_stopped]
     if not slots:
         raise NotInjected("no worker was alive")
@@ -85,7 +89,7 @@ class KillWorker(Fault):
 
     @classmethod
     def draw(cls, random: Random) -> Fault:
-        return cls(round(random.random(), 3))
+        return cls(place(random))
 
     async def inject(self, site: Site) -> None:
         _victim(site, self.place).worker.kill()
@@ -175,7 +179,7 @@ class StopWorker(Fault):
 class StopBeyondLease(StopWorker):
     @classmethod
     def draw(cls, random: Random) -> Fault:
-        return cls(round(random.random(), 3), seconds(random, 2.5, 6.0))
+        return cls(place(random), seconds(random, 2.5, 6.0))
 
 
 @kind("worker stopped within its lease", weight=4)
@@ -183,7 +187,7 @@ class StopBeyondLease(StopWorker):
 class StopWithinLease(StopWorker):
     @classmethod
     def draw(cls, random: Random) -> Fault:
-        return cls(round(random.random(), 3), seconds(random, 0.2, 1.2))
+        return cls(place(random), seconds(random, 0.2, 1.2))
 
 
 @kind("worker asked to stop", weight=4)
@@ -193,7 +197,7 @@ class TerminateWorker(Fault):
 
     @classmethod
     def draw(cls, random: Random) -> Fault:
-        return cls(round(random.random(), 3))
+        return cls(place(random))
 
     async def inject(self, site: Site) -> None:
         site.ask_to_stop(_victim(site, self.place).worker)
