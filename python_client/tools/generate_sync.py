@@ -30,6 +30,7 @@ REPLACEMENTS = {
     "AsyncCaller": "Caller",
     "AsyncClient": "Client",
     "AsyncConnection": "Connection",
+    "AsyncCursor": "Cursor",
     "AsyncManagement": "Management",
     "AsyncQueues": "Queues",
     "AsyncSchedules": "Schedules",

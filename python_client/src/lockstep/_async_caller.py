@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, errors
+from psycopg import AsyncConnection, AsyncCursor, errors
 from psycopg.rows import tuple_row
 
 from ._calls import Call
@@ -66,9 +66,10 @@ class AsyncCaller:
 
     async def _run(self, call: Call[T], connection: AsyncConnection[Any]) -> Rows[T]:
         try:
-            # binary: the text of a time is another in each DateStyle
-            cursor = connection.cursor(binary=True, row_factory=tuple_row)
-            await cursor.execute(call.query, call.params)
+            # not connection.cursor(): one that binds on the client, as Django's, reads text only,
+            # and the text of a time is another in each DateStyle
+            cursor = AsyncCursor(connection, row_factory=tuple_row)
+            await cursor.execute(call.query, call.params, binary=True)
             rows = await cursor.fetchall()
         except psycopg.Error as error:
             raise (translate(error) or error) from error

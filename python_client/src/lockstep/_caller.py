@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import Connection, errors
+from psycopg import Connection, Cursor, errors
 from psycopg.rows import tuple_row
 
 from ._calls import Call
@@ -66,9 +66,10 @@ class Caller:
 
     def _run(self, call: Call[T], connection: Connection[Any]) -> Rows[T]:
         try:
-            # binary: the text of a time is another in each DateStyle
-            cursor = connection.cursor(binary=True, row_factory=tuple_row)
-            cursor.execute(call.query, call.params)
+            # not connection.cursor(): one that binds on the client, as Django's, reads text only,
+            # and the text of a time is another in each DateStyle
+            cursor = Cursor(connection, row_factory=tuple_row)
+            cursor.execute(call.query, call.params, binary=True)
             rows = cursor.fetchall()
         except psycopg.Error as error:
             raise (translate(error) or error) from error

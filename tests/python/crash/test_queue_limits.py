@@ -72,7 +72,9 @@ class Sampler:
         self._thread.join()
 
     def _run(self) -> None:
-        with psycopg.connect(self._database.dsn, autocommit=True) as connection:
+        with psycopg.connect(
+            self._database.dsn, autocommit=True, prepare_threshold=None
+        ) as connection:
             while not self._stop.wait(0.01):
                 self._note(connection.execute(_RUNNING).fetchall())
 

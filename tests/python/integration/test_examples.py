@@ -110,7 +110,10 @@ def test_payments_are_booked_once(
             stage.start(APPS / "saboteur.py", deed, token, *shop.worker)
         )
         placing = programs.enter_context(stage.start(*shop.place_orders))
-        eventually(lambda: not token.exists(), f"the deed, {deed}")
+        try:
+            eventually(lambda: not token.exists(), f"the deed, {deed}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {stage.log}") from None
         if deed == "kill":
             assert worker.wait(10) < 0
             assert database.rows(f"SELECT * FROM {shop.payments}") == []

@@ -253,6 +253,7 @@ def test_declaration_that_is_no_limit_is_refused_at_once(
         lockstep.App().queue(" ", concurrency=1)
 
 
+@pytest.mark.direct("PgBouncer takes no startup options")
 async def test_role_of_a_worker_may_declare_queues(database: Database) -> None:
     role = f"declaring_{os.getpid()}"
     database.rows(f"CREATE ROLE {role}")
