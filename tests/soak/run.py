@@ -9,12 +9,13 @@ import time
 from collections.abc import Coroutine
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psycopg
 from faults import oracle
 from faults.injections import KillServer
-from faults.plan import make_plan
+from faults.plan import Planned, make_plan
 from faults.run import Options, Run
 
 from .canary import Canary
@@ -31,11 +32,17 @@ KINDS = (
     "worker stopped within its lease",
     "worker asked to stop",
     "backends terminated",
-    "server killed",
     "connections reset",
     "answers of commits lost",
 )
 """Faults that are over soon, so that there is something to measure most of the time."""
+
+_BETWEEN_CRASHES = 600.0
+"""
+The server is killed at this pace, first after half of it. A crash makes Postgres forget what
+was to be vacuumed, and it is over a minute until autovacuum comes again: without it for long
+the indexes grow, whatever Lockstep does.
+"""
 
 LIMITS = {
     "tables_mb": 0.10,
@@ -59,15 +66,9 @@ class Soak(Run):
     def __init__(self, site: SoakSite, options: Options, rate: float) -> None:
         super().__init__(site, options)
         self._site: SoakSite = site
-        self._plan = [
-            planned
-            for planned in make_plan(
-                options.seed, 2 * options.faults, options.spacing, options.kinds
-            )
-            if planned.at < options.seconds
-        ]
+        self._plan = self._make_plan()
         self.rate = rate
-        self.keep = max(3.0, min(180.0, options.seconds / 10))
+        self.keep = max(10.0, min(180.0, options.seconds / 10))
         self.warm_after = max(0.2 * options.seconds, min(300.0, 0.4 * options.seconds))
         self._interval = min(10.0, options.seconds / 20)
         self._canary = Canary(site.driver_proxied_dsn)
@@ -76,6 +77,17 @@ class Soak(Run):
         self.indexes: list[IndexFigure] = []
         minutes = options.seconds / 60
         self.report.command = f"make soak SEED={options.seed} MINUTES={minutes:g} RATE={rate:g}"
+
+    def _make_plan(self) -> list[Planned]:
+        options = self._options
+        drawn = make_plan(options.seed, 2 * options.faults, options.spacing, options.kinds)
+        plan = [planned for planned in drawn if planned.at < options.seconds]
+        random = Random(options.seed)
+        crash_at = _BETWEEN_CRASHES / 2
+        while crash_at < options.seconds:
+            plan.append(Planned(crash_at, KillServer.draw(random)))
+            crash_at += _BETWEEN_CRASHES
+        return plan
 
     def _companions(self) -> list[Coroutine[Any, Any, None]]:
         until = self._began + self._options.seconds
@@ -182,6 +194,7 @@ class Soak(Run):
 
     def write(self, path: Path) -> None:
         """Write what was seen as JSON: a row for each sample."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         fields = list(asdict(self.samples[0]))
         head = {
             "command": self.report.command,
