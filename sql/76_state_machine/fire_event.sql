@@ -41,11 +41,7 @@ BEGIN
     SELECT m.machine_name, m.state_column, m.version_column, format_type(a.atttypid, -1) AS state_type
     INTO r_machine
     FROM pg_trigger AS t
-    CROSS JOIN LATERAL convert_from(
-        substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()
-    ) AS d (arguments)
-    CROSS JOIN LATERAL jsonb_to_record(d.arguments::jsonb)
-        AS m (machine_name text, state_column name, version_column name)
+    CROSS JOIN LATERAL lockstep._state_machine_of(t.tgfoid, t.tgargs) AS m
     INNER JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attname = m.state_column
     WHERE t.tgrelid = v_table
         AND t.tgname = 'lockstep_state_machine';

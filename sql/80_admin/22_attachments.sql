@@ -1,37 +1,31 @@
 -- The attached workflows, read from the triggers: there is no second place that could
--- say otherwise. pg_trigger ends each argument with a zero byte; the hexadecimal form is
--- cut there, two digits at a time.
+-- say otherwise. A trigger that somebody wrote by hand is left out if it cannot be read.
 CREATE OR REPLACE VIEW lockstep.attachments AS
 SELECT
     t.tgrelid::regclass AS table_name,
     s.settings ->> 'workflow_name' AS workflow_name,
     s.settings ->> 'queue_name' AS queue_name,
     array_agg(e.event ORDER BY e.place) AS events,
-    (s.settings ->> 'columns')::text[] AS columns,
+    s.columns,
     s.settings ->> 'condition' AS condition,
-    (s.settings ->> 'primary_key')::text[] AS primary_key,
+    s.primary_key,
     s.settings ->> 'named_args' AS named_args,
     s.settings ->> 'workflow_id' AS workflow_id,
     s.settings ->> 'deduplication_id' AS deduplication_id,
     coalesce(s.settings ->> 'on_duplicate', 'return') AS on_duplicate,
-    coalesce((s.settings ->> 'priority')::int, 0) AS priority,
+    s.priority,
     s.settings ->> 'queue_partition_key' AS queue_partition_key,
-    (s.settings ->> 'debounce')::interval AS debounce,
-    (s.settings ->> 'debounce_max_delay')::interval AS debounce_max_delay,
+    s.debounce,
+    s.debounce_max_delay,
     s.settings ->> 'search_path' AS search_path,
     bool_and(t.tgenabled IN ('O', 'A')) AS is_enabled
 FROM pg_catalog.pg_trigger AS t
 INNER JOIN (VALUES (1, 'INSERT', 4), (2, 'UPDATE', 16), (3, 'DELETE', 8)) AS e (place, event, tgtype)
     ON t.tgtype & e.tgtype <> 0
-CROSS JOIN LATERAL (
-    SELECT
-        jsonb_object(array_agg(convert_from(decode(m.hex[1], 'hex'), getdatabaseencoding()) ORDER BY m.place))
-            AS settings
-    FROM regexp_matches(encode(t.tgargs, 'hex'), '((?:..)*?)00', 'g') WITH ORDINALITY AS m (hex, place)
-) AS s
+CROSS JOIN LATERAL lockstep._attachment_of(t.tgargs) AS s
 WHERE t.tgfoid = 'lockstep.enqueue_rows()'::regprocedure
-    AND t.tgnargs % 2 = 0  -- somebody may have written one by hand
-GROUP BY t.tgrelid, s.settings;
+    AND s.settings IS NOT NULL
+GROUP BY t.tgrelid, s.settings, s.columns, s.primary_key, s.priority, s.debounce, s.debounce_max_delay;
 COMMENT ON VIEW lockstep.attachments IS
     'The workflows that are attached to tables, with a row for each partition and child.';
 COMMENT ON COLUMN lockstep.attachments.table_name IS 'Table whose rows enqueue workflows.';

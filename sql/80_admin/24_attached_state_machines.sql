@@ -7,15 +7,10 @@ SELECT
     a.version_column,
     t.tgenabled <> 'D' AS is_enabled
 FROM pg_catalog.pg_trigger AS t
-INNER JOIN pg_catalog.pg_proc AS p ON t.tgfoid = p.oid
-CROSS JOIN LATERAL convert_from(
-    substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()
-) AS d (argument)
-CROSS JOIN LATERAL jsonb_to_record(d.argument::jsonb)
-    AS a (machine_name text, state_column text, version_column text)
+CROSS JOIN LATERAL lockstep._state_machine_of(t.tgfoid, t.tgargs) AS a
 WHERE t.tgname = 'lockstep_state_machine'
     AND t.tgparentid = 0
-    AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%';
+    AND a.machine_name IS NOT NULL;
 COMMENT ON VIEW lockstep.attached_state_machines IS
     'The tables that follow a state machine, as their triggers say.';
 COMMENT ON COLUMN lockstep.attached_state_machines.table_name IS 'Table whose rows follow it.';

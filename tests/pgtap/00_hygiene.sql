@@ -26,13 +26,13 @@ FROM routine AS r
 ORDER BY r.signature;
 
 -- it costs every session, but not where the caller changes the catalog anyway, nor once in
--- the life of a worker
+-- the life of a worker, nor where it only reads and so takes no transaction id
 SELECT ok(
     r.prosrc !~* '\mexception\s+when\M',
     format('%s opens no subtransaction', r.signature)
 )
 FROM routine AS r
-WHERE r.proname NOT IN ('_attachment_problem', 'register_executor')
+WHERE r.proname NOT IN ('_attachment_problem', 'register_executor', '_attachment_of', '_state_machine_of')
 ORDER BY r.signature;
 
 SELECT isnt(
@@ -145,8 +145,11 @@ SELECT ok(
 FROM lockstep._capabilities() AS c;
 SELECT bag_eq(
     $$SELECT c.function_name FROM lockstep._capabilities() AS c WHERE c.function_name LIKE '\_%'$$,
-    $$VALUES ('_attachment_problem'), ('_place_triggers')$$,
-    'the privilege matrix grants no internal function but those that attach a workflow with the caller''s rights'
+    $$
+    VALUES
+        ('_attachment_problem'), ('_place_triggers'), ('_attachment_of'), ('_state_machine_of'), ('_state_machine_of')
+    $$,
+    'the privilege matrix grants no internal function but those that work with triggers, with the caller''s rights'
 );
 SELECT is_empty(
     $$SELECT r.signature FROM routine AS r WHERE r.prosecdef AND r.proname LIKE '\_%'

@@ -440,7 +440,37 @@ SELECT is(lockstep.detach_state_machine('hostile'), false, 'nor is it detached')
 SELECT has_function('of_others'::name, 'nor its function dropped');
 CREATE TRIGGER odd AFTER INSERT ON hostile REFERENCING NEW TABLE AS new_rows
 FOR EACH STATEMENT EXECUTE FUNCTION lockstep.enqueue_rows('a');
-SELECT lives_ok('SELECT FROM lockstep.attachments', 'an odd trigger does not break the view of attachments');
+CREATE TABLE spoofed (id int PRIMARY KEY);
+CREATE FUNCTION spoof() RETURNS trigger LANGUAGE plpgsql
+AS 'BEGIN RETURN NULL; END -- Written by lockstep.attach_state_machine()';
+CREATE TRIGGER lockstep_state_machine AFTER INSERT ON spoofed FOR EACH ROW EXECUTE FUNCTION spoof('no JSON');
+SELECT is(
+    (SELECT count(*) FROM lockstep.attached_state_machines AS m WHERE m.table_name IN ('hostile'::regclass, 'spoofed'::regclass)),
+    0::bigint, 'nor do arguments that are no JSON'
+);
+ALTER TABLE hostile DISABLE TRIGGER ALL;
+INSERT INTO hostile VALUES (1);
+INSERT INTO spoofed VALUES (1);
+SELECT is(f.code, '55000', r.statement || ' is told that there is no state machine')
+FROM (
+    VALUES
+        ('SELECT lockstep.fire_event(h, ''pay'') FROM hostile AS h'),
+        ('SELECT lockstep.fire_event(s, ''pay'') FROM spoofed AS s')
+) AS r (statement)
+CROSS JOIN LATERAL pg_temp.failure_of(r.statement) AS f;
+
+CREATE TRIGGER odd_columns AFTER INSERT ON hostile REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION lockstep.enqueue_rows('workflow_name', 'a', 'queue_name', 'b', 'columns', 'no array');
+CREATE TRIGGER odd_priority AFTER INSERT ON hostile REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION lockstep.enqueue_rows('workflow_name', 'a', 'queue_name', 'b', 'priority', 'high');
+CREATE TRIGGER odd_debounce AFTER INSERT ON hostile REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION lockstep.enqueue_rows('workflow_name', 'a', 'queue_name', 'b', 'debounce', 'later');
+CREATE TRIGGER odd_none AFTER INSERT ON hostile REFERENCING NEW TABLE AS new_rows
+FOR EACH STATEMENT EXECUTE FUNCTION lockstep.enqueue_rows();
+SELECT is_empty(
+    $$SELECT FROM lockstep.attachments AS a WHERE a.table_name = 'hostile'::regclass$$,
+    'odd triggers do not break the view of attachments'
+);
 
 SELECT * FROM finish();
 ROLLBACK;

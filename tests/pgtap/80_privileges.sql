@@ -66,7 +66,8 @@ SELECT *
 FROM (
     VALUES
         ('client', 'client'), ('worker', 'client'), ('worker', 'worker'),
-        ('admin', 'client'), ('admin', 'worker'), ('admin', 'admin')
+        ('viewer', 'viewer'),
+        ('admin', 'client'), ('admin', 'worker'), ('admin', 'viewer'), ('admin', 'admin')
 ) AS i (capability, includes);
 SELECT is(
     has_function_privilege('lockstep_test_' || r.role, p.oid, 'EXECUTE'),
@@ -92,7 +93,8 @@ SELECT bag_eq(
         ('enqueue_workflow'), ('enqueue_workflows'), ('send_message'), ('send_messages'),
         ('get_event'), ('get_workflow'), ('read_stream'), ('watch_workflows'), ('check_watches'),
         ('fire_event'), ('list_transitions'), ('newest_machine_version'), ('version'), ('attach_workflow'),
-        ('detach_workflow'), ('enqueue_rows'), ('_attachment_problem'), ('_place_triggers')
+        ('detach_workflow'), ('enqueue_rows'), ('_attachment_problem'), ('_place_triggers'),
+        ('_state_machine_of')
     $$,
     'a client may enqueue, from triggers too, send, fire events and read results, and no more'
 );
