@@ -75,6 +75,8 @@ class AsyncCaller:
             raise (translate(error) or error) from error
         except UnicodeEncodeError as error:
             raise InvalidArgument(f"a text that UTF-8 cannot hold: {error}") from error
+        except RecursionError as error:
+            raise InvalidArgument("an argument is a list that is nested too deeply") from error
         return [call.read(row) for row in rows]
 
     async def _connect(self) -> AsyncConnection[Any]:

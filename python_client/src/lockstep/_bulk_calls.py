@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
 from typing_extensions import TypedDict
 
 from ._calls import Call, _first, written_options
 from ._errors import InvalidArgument
 from ._functions import WorkflowFunction
-from ._options import ConfiguredWorkflow, OnDuplicate, refuse_unknown
+from ._options import ConfiguredWorkflow, OnDuplicate, refuse_unknown, shown
 from ._payloads import Payloads
 from ._retry import Retry
 
@@ -130,6 +131,9 @@ def _parts(count: int) -> list[slice]:
 
 
 def _texts(values: Iterable[str | None]) -> list[str | None]:
+    for value in values:
+        if not isinstance(value, (str, int, UUID, type(None))):
+            raise InvalidArgument(f"an id or key must be a str, not {shown(value)}")
     return [None if value is None else str(value) for value in values]
 
 

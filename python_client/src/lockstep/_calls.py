@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from ._codec import UnreadableJson, decode_if_readable, decode_json, encode
 from ._errors import WorkflowCancelled, WorkflowFailed
 from ._functions import WorkflowFunction
-from ._options import OPTION_NAMES, ConfiguredWorkflow, retry_policy
+from ._options import OPTION_NAMES, ConfiguredWorkflow, refuse_other_type, retry_policy
 from ._payloads import Payloads
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class Watch:
 
     def document(self) -> str:
         """Return the watch as the JSON that ``watch_workflows()`` takes."""
-        return encode(asdict(self))
+        return encode({name: getattr(self, name) for name in self.__slots__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +299,9 @@ def pause_before(look: int, ends_at: float | None, now: float) -> float | None:
     return None if now >= ends_at else min(pause, ends_at - now)
 
 
-def moment(duration: timedelta | None, now: float) -> float | None:
-    """Return when a duration that begins now is over."""
-    return None if duration is None else now + duration.total_seconds()
+def moment(timeout: timedelta | None, now: float) -> float | None:
+    """Return when a timeout that begins now is over."""
+    if timeout is None:
+        return None
+    refuse_other_type("timeout", timeout, timedelta)
+    return now + timeout.total_seconds()

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from ._errors import InvalidArgument
+from ._options import refuse_other_type
 
 _ALIASES = {
     "@YEARLY": "0 0 1 1 *",
@@ -35,6 +36,8 @@ class Cron:
     """
 
     def __init__(self, expression: str, time_zone: str = "UTC") -> None:
+        refuse_other_type("cron", expression, str)
+        refuse_other_type("time_zone", time_zone, str)
         text = expression.replace("\t", " ").strip(" ")
         self._expression = _ALIASES.get(text.upper(), text)
         try:

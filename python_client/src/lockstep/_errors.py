@@ -183,6 +183,14 @@ _NOT_FOUND: dict[str, type[LockstepError]] = {
 """What does not exist where the error names a table; else it is a workflow."""
 
 
+_OTHER_TYPE = ("42883", "42804", "42846", "42P18", "0A000")
+"""States of a call itself, and of nothing inside, that has an argument of a type that it lacks."""
+
+
+_LONGEST_PART = 800
+"""Characters of a message, detail or hint that are shown."""
+
+
 def translate(error: psycopg.Error) -> LockstepError | None:
     """
     Turn an error of a call into its class, if it has one.
@@ -193,15 +201,20 @@ def translate(error: psycopg.Error) -> LockstepError | None:
     diag = error.diag
     state = error.sqlstate or ""
     if not state and isinstance(error, _REFUSED_BY_DRIVER):
-        return InvalidArgument(str(error))
+        return InvalidArgument(_shortened(str(error)))
     cls = _BY_SQLSTATE.get(state)
     if state[:2] in ("22", "54"):
         cls = InvalidArgument
-    elif state == "42883" and (diag.message_primary or "").startswith("function lockstep."):
+    elif state in _OTHER_TYPE and diag.context is None:
         return InvalidArgument(f"an argument has another type: {diag.message_primary}")
     if cls is None:
         return None
     if cls is WorkflowNotFound:
         cls = _NOT_FOUND.get(diag.table_name or "", cls)
     parts = (diag.message_primary, diag.message_detail, diag.message_hint)
-    return cls(". ".join(part.rstrip(".") for part in parts if part))
+    return cls(". ".join(_shortened(part).rstrip(".") for part in parts if part))
+
+
+def _shortened(text: str) -> str:
+    """Return a text that may quote an argument, which may be as large as any."""
+    return text if len(text) <= _LONGEST_PART else f"{text[:_LONGEST_PART]}…"

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from ._calls import INFO_COLUMNS, Call, WorkflowInfo, _first, _none, read_info
 from ._codec import encode
 from ._errors import InvalidArgument
-from ._options import refuse_unknown
+from ._options import refuse_other_type, refuse_unknown
 from ._payloads import Payloads
 
 
@@ -170,7 +170,7 @@ def change_workflows(
     filter: WorkflowFilter,
     everything: bool,
     max_count: int,
-    value: str | int | None = None,
+    value: str | int | Nothing = NOTHING,
 ) -> Call[str]:
     """Change workflows that meet a filter, by one of the functions for many."""
     given = _given(filter)
@@ -178,10 +178,10 @@ def change_workflows(
         raise InvalidArgument("give a condition, or everything=True to mean all workflows")
     for name in ("created_after", "created_before"):
         if name in given:
+            refuse_other_type(name, given[name], datetime)
             given[name] = given[name].isoformat()
-    types = {str: "text", int: "int"}
-    values = () if value is None else (value,)
-    place = "" if value is None else f", %s::{types[type(value)]}"
+    values = () if value is NOTHING else (value,)
+    place = ", %s::int" if function == "set_priorities" else ", %s" * len(values)
     return Call(
         f"SELECT c.id FROM lockstep.{function}(%s::jsonb{place}, max_count => %s::int) AS c (id)",
         (encode(given), *values, max_count),

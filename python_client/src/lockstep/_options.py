@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 from ._errors import InvalidArgument
@@ -62,6 +63,16 @@ def refuse_unknown(given: Iterable[str], known: type[Any], what: str) -> None:
         raise TypeError(f"{what} takes no {', '.join(sorted(unknown))}")
 
 
+shown = Repr().repr
+"""Shows a value of any origin: shortened, whatever it contains, also if it cannot be shown."""
+
+
+def refuse_other_type(name: str, value: object, expected: type[Any]) -> None:
+    """Refuse an argument that Python would trip over where nobody can tell what it was."""
+    if not isinstance(value, expected):
+        raise InvalidArgument(f"{name} must be a {expected.__name__}, not a {type(value).__name__}")
+
+
 def retry_policy(retries: Retry | Mapping[str, Any]) -> dict[str, Any]:
     """
     Return a retry policy as the database keeps it: durations are in seconds.
@@ -75,6 +86,7 @@ def retry_policy(retries: Retry | Mapping[str, Any]) -> dict[str, Any]:
                 "pass them to @app.workflow(retries=...)"
             )
         return dict(retries.policy)
+    refuse_other_type("retries", retries, Mapping)
     return {
         name: value.total_seconds() if isinstance(value, timedelta) else value
         for name, value in retries.items()

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from ._calls import Call, _none
 from ._errors import InvalidArgument
-from ._options import refuse_unknown
+from ._options import refuse_unknown, shown
 
 
 class QueueLimits(TypedDict, total=False):
@@ -102,9 +102,9 @@ def _refuse_wrong_types(limits: Mapping[str, Any]) -> None:
             continue
         if name.endswith("_period"):
             if not isinstance(value, timedelta):
-                raise InvalidArgument(f"{name} must be a timedelta, not {value!r}")
+                raise InvalidArgument(f"{name} must be a timedelta, not {shown(value)}")
         elif not isinstance(value, int) or value < 1:
-            raise InvalidArgument(f"{name} must be 1 or greater, not {value!r}")
+            raise InvalidArgument(f"{name} must be 1 or greater, not {shown(value)}")
 
 
 def _call_with_limits(

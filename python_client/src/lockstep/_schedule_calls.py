@@ -15,7 +15,7 @@ from ._codec import decode_if_readable, encode
 from ._cron import Cron
 from ._errors import InvalidArgument
 from ._functions import WorkflowFunction
-from ._options import refuse_unknown, retry_policy
+from ._options import refuse_other_type, refuse_unknown, retry_policy
 from ._retry import Retry
 
 SCHEDULED_AT = "scheduled_at"
@@ -169,6 +169,8 @@ def trigger_schedule(schedule_name: str) -> Call[str]:
 
 def backfill_schedule(schedule_name: str, from_time: datetime, to_time: datetime) -> Call[str]:
     """Start past ticks of a schedule."""
+    refuse_other_type("from_time", from_time, datetime)
+    refuse_other_type("to_time", to_time, datetime)
     if from_time.tzinfo is None or to_time.tzinfo is None:
         raise InvalidArgument("backfill_schedule() needs aware datetimes")
     return Call(
