@@ -37,6 +37,7 @@ BEGIN ATOMIC
             ('worker', 'unregister_executor'),
             ('worker', 'heartbeat'),
             ('worker', 'claim_workflows'),
+            ('worker', 'fail_too_large'),
             ('worker', 'record_step'),
             ('worker', 'record_steps'),
             ('worker', 'get_step'),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 _ADVANCE = "SELECT lockstep.advance_workflows(%s, %s::jsonb, %s, %s::jsonb)::text"
+_FAIL_TOO_LARGE = "SELECT lockstep.fail_too_large(%s, %s::jsonb)"
 _RELEASE = "SELECT lockstep.release_workflows(%s, %s::text[])"
 _LOCKED_PAUSE = 0.25
 _LONGEST_LOCKED_PAUSE = 5.0
@@ -170,6 +171,8 @@ class Writer:
                     is_claim_at_fault = error.sqlstate in _TOO_LARGE
                     if is_claim_at_fault:
                         self._worker.claimer.was_too_much(claim_count)
+                        if claim_count == 1:
+                            await self._fail_too_large()
                     claim_count = 0
                     if is_claim_at_fault and batch:
                         continue  # the changes may be as good as ever
@@ -189,6 +192,21 @@ class Writer:
                 return
             await asyncio.sleep(pause_after(attempt))
             attempt += 1
+
+    async def _fail_too_large(self) -> None:
+        """End the workflow that nobody can claim, so that what is behind it can be."""
+        low_water = self._worker.claimer.low_water.start()
+        try:
+            rows = await self._worker.session.call(
+                _FAIL_TOO_LARGE, self._worker.executor_id, low_water
+            )
+        except psycopg.Error as error:
+            self._worker.log_trouble(error)  # the next claim leads here again
+            return
+        for (workflow_id,) in rows:
+            self._worker.log.error(
+                'workflow "%s" has failed: its inputs and recorded steps are too large', workflow_id
+            )
 
     async def _reconcile(self) -> None:
         """

@@ -121,6 +121,8 @@ def hostile(type_name: str) -> st.SearchStrategy[Any]:
         "numeric": st.sampled_from(["NaN", "0", "-1", "1e400", "-1e400", "0." + "0" * 300 + "1"]),
         "interval": st.sampled_from(INTERVALS),
         "timestamp with time zone": st.sampled_from(MOMENTS),
+        "oid": st.sampled_from(["0", "4294967295"]),
+        "bytea": st.binary(max_size=40).map(lambda data: "\\x" + data.hex()),
         "regclass": st.sampled_from(NAMES["regclass"]),
         "anyelement": st.sampled_from(NAMES["anyelement"]),
     }

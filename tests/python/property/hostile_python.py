@@ -1,4 +1,4 @@
-"""Values for the parameters of Python functions by annotation: such as callers pass, and odd ones."""
+"""Values for the parameters of Python functions, by annotation: ordinary ones and odd ones."""
 
 from __future__ import annotations
 

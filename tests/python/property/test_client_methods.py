@@ -167,8 +167,8 @@ async def call(client: Any, name: str, arguments: dict[str, Any]) -> None:
                 await answer
     except (lockstep.LockstepError, ValueError, TypeError) as error:
         text = str(error)
-        assert text.strip(), repr(error)
-        assert len(text) < LONGEST_TEXT, f"{len(text)} characters: {text[:500]}"
+        if not 0 < len(text.strip()) < LONGEST_TEXT:
+            raise AssertionError(f"{error!r:.500} says {len(text)} characters") from None
         raise Refused(f"{type(error).__name__}: {text}") from error
     except TimeoutError:
         assert name in WAITING, "it hangs"

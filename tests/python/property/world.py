@@ -101,6 +101,8 @@ NAMES: dict[Any, list[Any]] = {
     ("attach_workflow", "queue_partition_key"): ["new.id::text"],
     ("record_transition", "key"): ['{"id": 1}'],
     ("record_move", "key"): ['{"id": 2}'],
+    "oid": ["0", "1"],
+    "bytea": ["\\x6100", "\\x7b7d00"],
     "regclass": ["shop.orders", "shop.plain", "shop.keyless", "shop.view", "pg_class", "0", None],
     "anyelement": ["shop.orders", "shop.plain"],
     "text": ["some"],
