@@ -90,7 +90,7 @@ INTRODUCTION = """\
 
 This page lists what Lockstep {version} puts into schema `lockstep`. It is written from the
 database's own catalog by `make docs`; do not edit it. [concepts.md](concepts.md) says what the
-functions guarantee, [operations.md](operations.md) who may call them.
+functions guarantee, [security.md](security.md) who may call them.
 
 - [Functions for applications](#functions-for-applications)
 - [Functions for operators](#functions-for-operators)

@@ -223,7 +223,7 @@ async def test_squatted_advisory_lock_delays_and_loses_nothing(
 async def test_advisory_locks_can_be_kept_from_others(
     database: Database, roles: dict[str, Database]
 ) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "security.md").read_text()
     blocks = [block.partition("```")[0] for block in page.split("```sql\n")[1:]]
     (revoke,) = [block for block in blocks if "advisory_" in block and "REVOKE" in block]
     with psycopg.connect(database.dsn, autocommit=True) as connection:

@@ -181,7 +181,7 @@ def test_dump_of_the_whole_cluster_brings_roles_and_grants(
 ) -> None:
     cluster.run("pg_dumpall", "--file", shelf / "dump", "--dbname", cluster.dsn())
     script = (shelf / "dump").read_text()
-    # the role that restores is there already; docs/operations.md says the other
+    # the role that restores is there already; docs/backup.md says the other
     script = re.sub(r"(?m)^CREATE ROLE postgres;$", "", script)
     others, connect, script = script.partition("\\connect lived_in\n")
     statement = "CREATE EXTENSION IF NOT EXISTS lockstep WITH SCHEMA lockstep;"

@@ -124,7 +124,7 @@ def test_extension_is_not_adopted_again(database: Database) -> None:
 
 
 def test_extension_becomes_plain_sql_as_the_manual_says(database: Database) -> None:
-    manual = (ROOT / "docs" / "operations.md").read_text()
+    manual = (ROOT / "docs" / "upgrading.md").read_text()
     (recipe,) = re.findall(r"```sql\n(DO \$leave\$.*?)```", manual, re.S)
     before = fingerprint(database)
     run_script(database, ROWS)
