@@ -229,6 +229,50 @@ COMMENT ON COLUMN lockstep.tenant_isolation.is_enabled IS 'Always true.';
 COMMENT ON COLUMN lockstep.tenant_isolation.enabled_at IS 'When tenants were isolated.';
 COMMENT ON COLUMN lockstep.tenant_isolation.enabled_by IS 'Role that did it.';
 
+-- sql/30_internal/attachment_of.sql
+
+-- Reads the arguments of a trigger that calls enqueue_rows().
+--
+-- All are NULL if attach_workflow() did not write them: whoever owns a table can create such a
+-- trigger by hand, and must not break the view for everybody. Hence the exception block.
+-- pg_trigger ends each argument with a zero byte; the hexadecimal form is cut there, two
+-- digits at a time.
+CREATE FUNCTION lockstep._attachment_of(
+    p_arguments bytea,
+    OUT settings jsonb,
+    OUT columns text[],
+    OUT primary_key text[],
+    OUT priority int,
+    OUT debounce interval,
+    OUT debounce_max_delay interval
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_settings jsonb;
+BEGIN
+    v_settings := (
+        SELECT jsonb_object(
+            array_agg(convert_from(decode(m.hex[1], 'hex'), getdatabaseencoding()) ORDER BY m.place)
+        )
+        FROM regexp_matches(encode(p_arguments, 'hex'), '((?:..)*?)00', 'g') WITH ORDINALITY AS m (hex, place)
+    );
+    columns := (v_settings ->> 'columns')::text[];
+    primary_key := (v_settings ->> 'primary_key')::text[];
+    priority := coalesce((v_settings ->> 'priority')::int, 0);
+    debounce := (v_settings ->> 'debounce')::interval;
+    debounce_max_delay := (v_settings ->> 'debounce_max_delay')::interval;
+    settings := v_settings;
+EXCEPTION
+    WHEN data_exception THEN
+        NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._attachment_of(bytea) IS
+    'Reads the arguments of a trigger that calls enqueue_rows(); NULL if they are malformed.';
+
 -- sql/30_internal/await.sql
 
 -- Enters a workflow as waiting for others; NULL, or why it cannot wait now.
@@ -1397,6 +1441,49 @@ $$;
 COMMENT ON FUNCTION lockstep._size_problem(text, jsonb) IS
     'Says that a JSON value is too large: message, detail and hint of the error.';
 
+-- sql/30_internal/state_machine_of.sql
+
+-- Reads which state machine a trigger named lockstep_state_machine follows.
+--
+-- All are NULL if attach_state_machine() did not write it: whoever owns a table can create a
+-- trigger of the name, and must not break the view for everybody. Hence the exception block.
+CREATE FUNCTION lockstep._state_machine_of(
+    p_function_id oid,
+    p_arguments bytea,
+    OUT machine_name text,
+    OUT state_column text,
+    OUT version_column text
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_settings jsonb;
+BEGIN
+    IF NOT EXISTS (
+        SELECT
+        FROM pg_proc AS p
+        WHERE p.oid = p_function_id
+            AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
+    ) THEN
+        RETURN;
+    END IF;
+
+    v_settings := convert_from(
+        substr(p_arguments, 1, octet_length(p_arguments) - 1), getdatabaseencoding()
+    )::jsonb;
+    machine_name := v_settings ->> 'machine_name';
+    state_column := v_settings ->> 'state_column';
+    version_column := v_settings ->> 'version_column';
+EXCEPTION
+    WHEN data_exception THEN
+        NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._state_machine_of(oid, bytea) IS
+    'Reads which state machine a trigger follows; NULL if none.';
+
 -- sql/30_internal/turn_of_suspects.sql
 
 -- Tells what a claim of an executor does about workflows that may kill it.
@@ -1764,6 +1851,90 @@ COMMENT ON FUNCTION lockstep.enqueue_workflow(
     interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb, interval, interval
 ) IS
     'Enqueues a workflow and returns its id; durable when the transaction commits.';
+
+-- sql/40_workflow/fail_too_large.sql
+
+-- Fails the workflow that an executor would claim next if no answer can hold it.
+--
+-- A worker calls it when a claim of one workflow failed with 54000: what the steps of the
+-- workflow recorded, or its inputs written out (a number of a few bytes may have 131,072 digits),
+-- is more than the 1 GB of an answer. As the failed claim is rolled back, every next one would
+-- meet it again. It ends in ERROR and has the type TooLarge; what it recorded stays. Takes
+-- low_water as the claim did. Returns the ids of what it failed.
+--
+-- The limit is a quarter of an answer, as making one needs copies of it. The exception block is
+-- for what cannot even be measured.
+--
+-- Lock order: as claim_workflows(), then as _settle_ended().
+CREATE FUNCTION lockstep.fail_too_large(executor_id text, low_water jsonb DEFAULT NULL)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_alone_until timestamptz;
+    v_size bigint;
+    v_ended text[] := ARRAY[]::text[];
+    r_executor lockstep.executor;
+    r_workflow lockstep.workflow_status;
+BEGIN
+    PERFORM lockstep._hold_executor(fail_too_large.executor_id);
+
+    SELECT e.*
+    INTO r_executor
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = fail_too_large.executor_id;
+
+    -- the claim may have been one of a suspect
+    FOREACH v_alone_until IN ARRAY ARRAY['infinity', NULL]::timestamptz[]
+    LOOP
+        r_executor.alone_until := v_alone_until;
+        SELECT w.*
+        INTO r_workflow
+        FROM lockstep._ready(r_executor, 1, fail_too_large.low_water) AS r
+        INNER JOIN lockstep.workflow_status AS w ON w.ctid = r.ready[1];
+
+        CONTINUE WHEN NOT FOUND;
+
+        BEGIN
+            v_size := (
+                octet_length(r_workflow.inputs::text)::bigint
+                + coalesce(octet_length(lockstep._recorded_steps(r_workflow.workflow_id)::text), 0)
+            );
+        EXCEPTION
+            WHEN program_limit_exceeded THEN
+                v_size := NULL;
+        END;
+        CONTINUE WHEN v_size < 268435456;
+
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = 'ERROR',
+            error = lockstep._error_document(
+                'TooLarge',
+                format(
+                    'its inputs and what its steps recorded take %s as text, more than a worker can be given',
+                    coalesce(pg_size_pretty(v_size), 'more than 1 GB')
+                )
+            ),
+            failures = w.failures + 1,
+            completed_at = clock_timestamp()
+        WHERE w.workflow_id = r_workflow.workflow_id;
+        v_ended := v_ended || r_workflow.workflow_id;
+    END LOOP;
+
+    PERFORM lockstep._settle_ended(v_ended, v_ended);
+
+    RETURN QUERY
+    SELECT unnest(v_ended);
+END
+$$;
+COMMENT ON FUNCTION lockstep.fail_too_large(text, jsonb) IS
+    'Fails the workflow that an executor would claim next if no answer can hold it.';
 
 -- sql/40_workflow/get_workflow.sql
 
@@ -4381,6 +4552,166 @@ $$;
 COMMENT ON FUNCTION lockstep._pg_cron_refusal(text, text) IS
     'Says why pg_cron cannot start a schedule''s ticks; NULL if it can.';
 
+-- sql/76_state_machine/fire_event.sql
+
+-- Lets an event happen to a row: moves it as its state machine says, and returns the new state.
+--
+-- Refused with 23514 if the event does not leave the state of the row, with P0002 if the
+-- machine does not know it or the row is gone, with 55000 if the table has no machine.
+--
+-- Called as SELECT lockstep.fire_event(o, 'pay') FROM orders AS o WHERE …: the type of the
+-- row names the table, its primary key the row. The row is locked (FOR NO KEY UPDATE) and
+-- read again, so of two calls at once the second sees what the first one did.
+--
+-- Everything here runs with the rights of the caller, and what the row's table calls, its
+-- triggers and policies, with the caller's search_path, as in an UPDATE: the default of the
+-- parameter is evaluated by the caller.
+CREATE OR REPLACE FUNCTION lockstep.fire_event(
+    record anyelement,
+    event text,
+    search_path text DEFAULT pg_catalog.current_setting('search_path')
+)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+-- names are quoted, or regclass: @plpgsql_check_options: security_warnings = off
+DECLARE
+    v_table constant regclass := (
+        SELECT t.typrelid::regclass
+        FROM pg_type AS t
+        WHERE t.oid = pg_typeof(fire_event.record)
+            AND t.typrelid <> 0
+    );
+    v_earlier_event constant text := coalesce(current_setting('lockstep.event', true), '');
+    v_is_row text;
+    v_key text;
+    v_state text;
+    v_quoted_state text;
+    v_version int;
+    v_to_state text;
+    v_is_there boolean;
+    v_problem text[];
+    r_machine record;
+BEGIN
+    SELECT m.machine_name, m.state_column, m.version_column, format_type(a.atttypid, -1) AS state_type
+    INTO r_machine
+    FROM pg_trigger AS t
+    CROSS JOIN LATERAL lockstep._state_machine_of(t.tgfoid, t.tgargs) AS m
+    INNER JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attname = m.state_column
+    WHERE t.tgrelid = v_table
+        AND t.tgname = 'lockstep_state_machine';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION '% follows no state machine', coalesce(v_table::text, pg_typeof(fire_event.record)::text)
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Pass a row of a table with one: SELECT lockstep.fire_event(o, ''pay'') FROM orders AS o.';
+    END IF;
+
+    -- with the operators of the key's index, which may be those of an extension
+    SELECT
+        string_agg(format('t.%1$I OPERATOR(%2$I.%3$s) ($1).%1$I', a.attname, n.nspname, o.oprname), ' AND '),
+        string_agg(format('%1$L, ($1).%1$I', a.attname), ', ' ORDER BY k.place)
+    INTO STRICT v_is_row, v_key
+    FROM pg_index AS i
+    CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY AS k (attnum, opclass, place)
+    INNER JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    INNER JOIN pg_opclass AS c ON c.oid = k.opclass
+    INNER JOIN pg_amop AS p
+        ON p.amopfamily = c.opcfamily AND p.amoplefttype = c.opcintype AND p.amoprighttype = c.opcintype
+        AND p.amopstrategy = 3
+    INNER JOIN pg_operator AS o ON o.oid = p.amopopr
+    INNER JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+    WHERE i.indrelid = v_table
+        AND i.indisprimary
+        AND k.place <= i.indnkeyatts;
+
+    PERFORM set_config('search_path', fire_event.search_path, true);
+    EXECUTE pg_catalog.format(
+        'SELECT t.%I::pg_catalog.text, %s, true FROM %s AS t WHERE %s FOR NO KEY UPDATE',
+        r_machine.state_column, coalesce(pg_catalog.quote_ident(r_machine.version_column), 'NULL'), v_table, v_is_row
+    )
+    INTO v_state, v_version, v_is_there
+    USING fire_event.record;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
+    SELECT l.to_state
+    INTO v_to_state
+    FROM lockstep.list_transitions(r_machine.machine_name, v_state, v_version) AS l
+    WHERE l.from_state = v_state
+        AND l.event = fire_event.event;
+
+    IF NOT FOUND THEN
+        v_quoted_state := coalesce('"' || v_state || '"', 'null');
+        EXECUTE format('SELECT format(''Row %%s of %%s'', jsonb_build_object(%s), $2)', v_key)
+        INTO v_key
+        USING fire_event.record, v_table;
+
+        SELECT CASE
+            WHEN v_is_there IS NULL THEN ARRAY[
+                'no_data_found', format('row of %s does not exist', v_table), v_key || '.',
+                'It was deleted, or your role does not see it.'
+            ]
+            WHEN count(*) FILTER (WHERE l.event = fire_event.event) = 0 THEN ARRAY[
+                'no_data_found',
+                format('state machine "%s" has no event "%s"', r_machine.machine_name, fire_event.event),
+                format('%s is in state %s.', v_key, v_quoted_state),
+                coalesce(
+                    'Its events are ' || string_agg(DISTINCT format('"%s"', l.event), ', ') || '.',
+                    'Add transitions with add_transition(); none leaves a state.'
+                )
+            ]
+            ELSE ARRAY[
+                'check_violation',
+                format(
+                    'event "%s" of state machine "%s" leads %s, not from %s',
+                    fire_event.event, r_machine.machine_name,
+                    string_agg(
+                        format('from "%s" to "%s"', l.from_state, l.to_state), ' and ' ORDER BY l.from_state
+                    ) FILTER (WHERE l.event = fire_event.event),
+                    v_quoted_state
+                ),
+                format('%s is in state %s.', v_key, v_quoted_state),
+                coalesce(
+                    format('Events in %s: ', v_quoted_state)
+                    || string_agg(format('%s (to "%s")', l.event, l.to_state), ', ')
+                        FILTER (WHERE l.from_state = v_state)
+                    || '.',
+                    format('No transition leaves %s.', v_quoted_state)
+                )
+            ]
+        END
+        INTO v_problem
+        FROM lockstep.list_transitions(r_machine.machine_name, NULL, v_version) AS l
+        WHERE l.from_state IS NOT NULL;
+
+        RAISE EXCEPTION '%', v_problem[2]
+            USING ERRCODE = v_problem[1], DETAIL = v_problem[3], HINT = v_problem[4];
+    END IF;
+
+    PERFORM
+        set_config('lockstep.event', fire_event.event, true),
+        set_config('search_path', fire_event.search_path, true);
+    EXECUTE pg_catalog.format(
+        'UPDATE %1$s AS t SET %2$I = $2::%3$s WHERE %4$s RETURNING t.%2$I::pg_catalog.text',
+        v_table, r_machine.state_column, r_machine.state_type, v_is_row
+    )
+    INTO v_to_state
+    USING fire_event.record, v_to_state;
+    PERFORM
+        pg_catalog.set_config('lockstep.event', v_earlier_event, true),
+        pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
+    IF v_to_state IS NULL THEN
+        RAISE EXCEPTION 'a trigger of % kept its row in state "%"', v_table, v_state
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'A BEFORE UPDATE trigger returned NULL.';
+    END IF;
+    RETURN v_to_state;
+END
+$$;
+COMMENT ON FUNCTION lockstep.fire_event(anyelement, text, text) IS
+    'Lets an event happen to a row: moves it as its state machine says, and returns the new state.';
+
 -- sql/76_state_machine/purge_state_history.sql
 
 -- Deletes up to max_count of the oldest moves that are older than an interval.
@@ -4656,6 +4987,81 @@ END;
 COMMENT ON FUNCTION lockstep.version() IS
     'Tells the version of Lockstep in this database.';
 
+-- sql/80_admin/22_attachments.sql
+
+-- The attached workflows, read from the triggers: there is no second place that could
+-- say otherwise. A trigger that somebody wrote by hand is left out if it cannot be read.
+CREATE OR REPLACE VIEW lockstep.attachments AS
+SELECT
+    t.tgrelid::regclass AS table_name,
+    s.settings ->> 'workflow_name' AS workflow_name,
+    s.settings ->> 'queue_name' AS queue_name,
+    array_agg(e.event ORDER BY e.place) AS events,
+    s.columns,
+    s.settings ->> 'condition' AS condition,
+    s.primary_key,
+    s.settings ->> 'named_args' AS named_args,
+    s.settings ->> 'workflow_id' AS workflow_id,
+    s.settings ->> 'deduplication_id' AS deduplication_id,
+    coalesce(s.settings ->> 'on_duplicate', 'return') AS on_duplicate,
+    s.priority,
+    s.settings ->> 'queue_partition_key' AS queue_partition_key,
+    s.debounce,
+    s.debounce_max_delay,
+    s.settings ->> 'search_path' AS search_path,
+    bool_and(t.tgenabled IN ('O', 'A')) AS is_enabled
+FROM pg_catalog.pg_trigger AS t
+INNER JOIN (VALUES (1, 'INSERT', 4), (2, 'UPDATE', 16), (3, 'DELETE', 8)) AS e (place, event, tgtype)
+    ON t.tgtype & e.tgtype <> 0
+CROSS JOIN LATERAL lockstep._attachment_of(t.tgargs) AS s
+WHERE t.tgfoid = 'lockstep.enqueue_rows()'::regprocedure
+    AND s.settings IS NOT NULL
+GROUP BY t.tgrelid, s.settings, s.columns, s.primary_key, s.priority, s.debounce, s.debounce_max_delay;
+COMMENT ON VIEW lockstep.attachments IS
+    'The workflows that are attached to tables, with a row for each partition and child.';
+COMMENT ON COLUMN lockstep.attachments.table_name IS 'Table whose rows enqueue workflows.';
+COMMENT ON COLUMN lockstep.attachments.workflow_name IS 'Workflow that each row enqueues.';
+COMMENT ON COLUMN lockstep.attachments.queue_name IS 'Queue in which it waits.';
+COMMENT ON COLUMN lockstep.attachments.events IS 'Statements that enqueue: INSERT, UPDATE, DELETE.';
+COMMENT ON COLUMN lockstep.attachments.columns IS 'Columns of which an UPDATE must change one; NULL: any UPDATE.';
+COMMENT ON COLUMN lockstep.attachments.condition IS 'Expression that must be true of a row.';
+COMMENT ON COLUMN lockstep.attachments.primary_key IS 'Columns that are the arguments where no expression is.';
+COMMENT ON COLUMN lockstep.attachments.named_args IS 'Expression for the arguments.';
+COMMENT ON COLUMN lockstep.attachments.workflow_id IS 'Expression for the workflow_id.';
+COMMENT ON COLUMN lockstep.attachments.deduplication_id IS 'Expression for the deduplication_id.';
+COMMENT ON COLUMN lockstep.attachments.on_duplicate IS 'What a duplicate does: return or raise.';
+COMMENT ON COLUMN lockstep.attachments.priority IS 'Priority of the workflows.';
+COMMENT ON COLUMN lockstep.attachments.queue_partition_key IS 'Expression for the queue_partition_key.';
+COMMENT ON COLUMN lockstep.attachments.debounce IS 'Pause after the last row, after which the workflow starts.';
+COMMENT ON COLUMN lockstep.attachments.debounce_max_delay IS 'Longest time that further rows can put it off.';
+COMMENT ON COLUMN lockstep.attachments.search_path IS 'Where the expressions find what they name.';
+COMMENT ON COLUMN lockstep.attachments.is_enabled IS 'Whether the triggers fire for ordinary sessions.';
+
+-- sql/80_admin/24_attached_state_machines.sql
+
+-- The tables that follow a state machine, as their triggers say.
+CREATE OR REPLACE VIEW lockstep.attached_state_machines AS
+SELECT
+    t.tgrelid::regclass AS table_name,
+    a.machine_name,
+    a.state_column,
+    a.version_column,
+    t.tgenabled <> 'D' AS is_enabled
+FROM pg_catalog.pg_trigger AS t
+CROSS JOIN LATERAL lockstep._state_machine_of(t.tgfoid, t.tgargs) AS a
+WHERE t.tgname = 'lockstep_state_machine'
+    AND t.tgparentid = 0
+    AND a.machine_name IS NOT NULL;
+COMMENT ON VIEW lockstep.attached_state_machines IS
+    'The tables that follow a state machine, as their triggers say.';
+COMMENT ON COLUMN lockstep.attached_state_machines.table_name IS 'Table whose rows follow it.';
+COMMENT ON COLUMN lockstep.attached_state_machines.machine_name IS 'State machine that they follow.';
+COMMENT ON COLUMN lockstep.attached_state_machines.state_column IS 'Column that holds the state.';
+COMMENT ON COLUMN lockstep.attached_state_machines.version_column IS
+    'Column that holds the version that a row follows; without one it is the newest.';
+COMMENT ON COLUMN lockstep.attached_state_machines.is_enabled IS
+    'Whether the trigger is enabled; a disabled one checks and records nothing.';
+
 -- sql/80_admin/30_capabilities.sql
 
 -- The privilege matrix: which functions each capability may execute.
@@ -4678,6 +5084,9 @@ BEGIN ATOMIC
             ('client', 'enqueue_rows'),
             ('client', '_attachment_problem'),
             ('client', '_place_triggers'),
+            ('client', '_state_machine_of'),
+            ('viewer', '_state_machine_of'),
+            ('viewer', '_attachment_of'),
             ('client', 'send_message'),
             ('client', 'send_messages'),
             ('client', 'get_event'),
@@ -4694,6 +5103,7 @@ BEGIN ATOMIC
             ('worker', 'unregister_executor'),
             ('worker', 'heartbeat'),
             ('worker', 'claim_workflows'),
+            ('worker', 'fail_too_large'),
             ('worker', 'record_step'),
             ('worker', 'record_steps'),
             ('worker', 'get_step'),

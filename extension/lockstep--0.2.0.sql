@@ -1037,6 +1037,50 @@ $$;
 COMMENT ON FUNCTION lockstep._announce(text[], text[]) IS
     'Says, until the transaction ends, that values are being published.';
 
+-- sql/30_internal/attachment_of.sql
+
+-- Reads the arguments of a trigger that calls enqueue_rows().
+--
+-- All are NULL if attach_workflow() did not write them: whoever owns a table can create such a
+-- trigger by hand, and must not break the view for everybody. Hence the exception block.
+-- pg_trigger ends each argument with a zero byte; the hexadecimal form is cut there, two
+-- digits at a time.
+CREATE FUNCTION lockstep._attachment_of(
+    p_arguments bytea,
+    OUT settings jsonb,
+    OUT columns text[],
+    OUT primary_key text[],
+    OUT priority int,
+    OUT debounce interval,
+    OUT debounce_max_delay interval
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_settings jsonb;
+BEGIN
+    v_settings := (
+        SELECT jsonb_object(
+            array_agg(convert_from(decode(m.hex[1], 'hex'), getdatabaseencoding()) ORDER BY m.place)
+        )
+        FROM regexp_matches(encode(p_arguments, 'hex'), '((?:..)*?)00', 'g') WITH ORDINALITY AS m (hex, place)
+    );
+    columns := (v_settings ->> 'columns')::text[];
+    primary_key := (v_settings ->> 'primary_key')::text[];
+    priority := coalesce((v_settings ->> 'priority')::int, 0);
+    debounce := (v_settings ->> 'debounce')::interval;
+    debounce_max_delay := (v_settings ->> 'debounce_max_delay')::interval;
+    settings := v_settings;
+EXCEPTION
+    WHEN data_exception THEN
+        NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._attachment_of(bytea) IS
+    'Reads the arguments of a trigger that calls enqueue_rows(); NULL if they are malformed.';
+
 -- sql/30_internal/await.sql
 
 -- Enters a workflow as waiting for others; NULL, or why it cannot wait now.
@@ -3622,6 +3666,49 @@ $$;
 COMMENT ON FUNCTION lockstep._size_problem(text, jsonb) IS
     'Says that a JSON value is too large: message, detail and hint of the error.';
 
+-- sql/30_internal/state_machine_of.sql
+
+-- Reads which state machine a trigger named lockstep_state_machine follows.
+--
+-- All are NULL if attach_state_machine() did not write it: whoever owns a table can create a
+-- trigger of the name, and must not break the view for everybody. Hence the exception block.
+CREATE FUNCTION lockstep._state_machine_of(
+    p_function_id oid,
+    p_arguments bytea,
+    OUT machine_name text,
+    OUT state_column text,
+    OUT version_column text
+)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_settings jsonb;
+BEGIN
+    IF NOT EXISTS (
+        SELECT
+        FROM pg_proc AS p
+        WHERE p.oid = p_function_id
+            AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%'
+    ) THEN
+        RETURN;
+    END IF;
+
+    v_settings := convert_from(
+        substr(p_arguments, 1, octet_length(p_arguments) - 1), getdatabaseencoding()
+    )::jsonb;
+    machine_name := v_settings ->> 'machine_name';
+    state_column := v_settings ->> 'state_column';
+    version_column := v_settings ->> 'version_column';
+EXCEPTION
+    WHEN data_exception THEN
+        NULL;
+END
+$$;
+COMMENT ON FUNCTION lockstep._state_machine_of(oid, bytea) IS
+    'Reads which state machine a trigger follows; NULL if none.';
+
 -- sql/30_internal/state_machine_version.sql
 
 -- Finds a version of a state machine, the newest if none is named; raises if there is none.
@@ -4454,6 +4541,90 @@ COMMENT ON FUNCTION lockstep.enqueue_workflows(
     interval, timestamptz, interval, timestamptz, int, text, jsonb, jsonb, interval, interval
 ) IS
     'Enqueues many workflows of one name at once; returns their ids in order.';
+
+-- sql/40_workflow/fail_too_large.sql
+
+-- Fails the workflow that an executor would claim next if no answer can hold it.
+--
+-- A worker calls it when a claim of one workflow failed with 54000: what the steps of the
+-- workflow recorded, or its inputs written out (a number of a few bytes may have 131,072 digits),
+-- is more than the 1 GB of an answer. As the failed claim is rolled back, every next one would
+-- meet it again. It ends in ERROR and has the type TooLarge; what it recorded stays. Takes
+-- low_water as the claim did. Returns the ids of what it failed.
+--
+-- The limit is a quarter of an answer, as making one needs copies of it. The exception block is
+-- for what cannot even be measured.
+--
+-- Lock order: as claim_workflows(), then as _settle_ended().
+CREATE FUNCTION lockstep.fail_too_large(executor_id text, low_water jsonb DEFAULT NULL)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_alone_until timestamptz;
+    v_size bigint;
+    v_ended text[] := ARRAY[]::text[];
+    r_executor lockstep.executor;
+    r_workflow lockstep.workflow_status;
+BEGIN
+    PERFORM lockstep._hold_executor(fail_too_large.executor_id);
+
+    SELECT e.*
+    INTO r_executor
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = fail_too_large.executor_id;
+
+    -- the claim may have been one of a suspect
+    FOREACH v_alone_until IN ARRAY ARRAY['infinity', NULL]::timestamptz[]
+    LOOP
+        r_executor.alone_until := v_alone_until;
+        SELECT w.*
+        INTO r_workflow
+        FROM lockstep._ready(r_executor, 1, fail_too_large.low_water) AS r
+        INNER JOIN lockstep.workflow_status AS w ON w.ctid = r.ready[1];
+
+        CONTINUE WHEN NOT FOUND;
+
+        BEGIN
+            v_size := (
+                octet_length(r_workflow.inputs::text)::bigint
+                + coalesce(octet_length(lockstep._recorded_steps(r_workflow.workflow_id)::text), 0)
+            );
+        EXCEPTION
+            WHEN program_limit_exceeded THEN
+                v_size := NULL;
+        END;
+        CONTINUE WHEN v_size < 268435456;
+
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = 'ERROR',
+            error = lockstep._error_document(
+                'TooLarge',
+                format(
+                    'its inputs and what its steps recorded take %s as text, more than a worker can be given',
+                    coalesce(pg_size_pretty(v_size), 'more than 1 GB')
+                )
+            ),
+            failures = w.failures + 1,
+            completed_at = clock_timestamp()
+        WHERE w.workflow_id = r_workflow.workflow_id;
+        v_ended := v_ended || r_workflow.workflow_id;
+    END LOOP;
+
+    PERFORM lockstep._settle_ended(v_ended, v_ended);
+
+    RETURN QUERY
+    SELECT unnest(v_ended);
+END
+$$;
+COMMENT ON FUNCTION lockstep.fail_too_large(text, jsonb) IS
+    'Fails the workflow that an executor would claim next if no answer can hold it.';
 
 -- sql/40_workflow/finish_workflows.sql
 
@@ -11109,11 +11280,7 @@ BEGIN
     SELECT m.machine_name, m.state_column, m.version_column, format_type(a.atttypid, -1) AS state_type
     INTO r_machine
     FROM pg_trigger AS t
-    CROSS JOIN LATERAL convert_from(
-        substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()
-    ) AS d (arguments)
-    CROSS JOIN LATERAL jsonb_to_record(d.arguments::jsonb)
-        AS m (machine_name text, state_column name, version_column name)
+    CROSS JOIN LATERAL lockstep._state_machine_of(t.tgfoid, t.tgargs) AS m
     INNER JOIN pg_attribute AS a ON a.attrelid = t.tgrelid AND a.attname = m.state_column
     WHERE t.tgrelid = v_table
         AND t.tgname = 'lockstep_state_machine';
@@ -11818,39 +11985,33 @@ COMMENT ON COLUMN lockstep.unserved_workflows.waiting_since IS 'When the oldest 
 -- sql/80_admin/22_attachments.sql
 
 -- The attached workflows, read from the triggers: there is no second place that could
--- say otherwise. pg_trigger ends each argument with a zero byte; the hexadecimal form is
--- cut there, two digits at a time.
+-- say otherwise. A trigger that somebody wrote by hand is left out if it cannot be read.
 CREATE VIEW lockstep.attachments AS
 SELECT
     t.tgrelid::regclass AS table_name,
     s.settings ->> 'workflow_name' AS workflow_name,
     s.settings ->> 'queue_name' AS queue_name,
     array_agg(e.event ORDER BY e.place) AS events,
-    (s.settings ->> 'columns')::text[] AS columns,
+    s.columns,
     s.settings ->> 'condition' AS condition,
-    (s.settings ->> 'primary_key')::text[] AS primary_key,
+    s.primary_key,
     s.settings ->> 'named_args' AS named_args,
     s.settings ->> 'workflow_id' AS workflow_id,
     s.settings ->> 'deduplication_id' AS deduplication_id,
     coalesce(s.settings ->> 'on_duplicate', 'return') AS on_duplicate,
-    coalesce((s.settings ->> 'priority')::int, 0) AS priority,
+    s.priority,
     s.settings ->> 'queue_partition_key' AS queue_partition_key,
-    (s.settings ->> 'debounce')::interval AS debounce,
-    (s.settings ->> 'debounce_max_delay')::interval AS debounce_max_delay,
+    s.debounce,
+    s.debounce_max_delay,
     s.settings ->> 'search_path' AS search_path,
     bool_and(t.tgenabled IN ('O', 'A')) AS is_enabled
 FROM pg_catalog.pg_trigger AS t
 INNER JOIN (VALUES (1, 'INSERT', 4), (2, 'UPDATE', 16), (3, 'DELETE', 8)) AS e (place, event, tgtype)
     ON t.tgtype & e.tgtype <> 0
-CROSS JOIN LATERAL (
-    SELECT
-        jsonb_object(array_agg(convert_from(decode(m.hex[1], 'hex'), getdatabaseencoding()) ORDER BY m.place))
-            AS settings
-    FROM regexp_matches(encode(t.tgargs, 'hex'), '((?:..)*?)00', 'g') WITH ORDINALITY AS m (hex, place)
-) AS s
+CROSS JOIN LATERAL lockstep._attachment_of(t.tgargs) AS s
 WHERE t.tgfoid = 'lockstep.enqueue_rows()'::regprocedure
-    AND t.tgnargs % 2 = 0  -- somebody may have written one by hand
-GROUP BY t.tgrelid, s.settings;
+    AND s.settings IS NOT NULL
+GROUP BY t.tgrelid, s.settings, s.columns, s.primary_key, s.priority, s.debounce, s.debounce_max_delay;
 COMMENT ON VIEW lockstep.attachments IS
     'The workflows that are attached to tables, with a row for each partition and child.';
 COMMENT ON COLUMN lockstep.attachments.table_name IS 'Table whose rows enqueue workflows.';
@@ -11882,15 +12043,10 @@ SELECT
     a.version_column,
     t.tgenabled <> 'D' AS is_enabled
 FROM pg_catalog.pg_trigger AS t
-INNER JOIN pg_catalog.pg_proc AS p ON t.tgfoid = p.oid
-CROSS JOIN LATERAL convert_from(
-    substr(t.tgargs, 1, octet_length(t.tgargs) - 1), getdatabaseencoding()
-) AS d (argument)
-CROSS JOIN LATERAL jsonb_to_record(d.argument::jsonb)
-    AS a (machine_name text, state_column text, version_column text)
+CROSS JOIN LATERAL lockstep._state_machine_of(t.tgfoid, t.tgargs) AS a
 WHERE t.tgname = 'lockstep_state_machine'
     AND t.tgparentid = 0
-    AND p.prosrc LIKE '%Written by lockstep.attach\_state\_machine()%';
+    AND a.machine_name IS NOT NULL;
 COMMENT ON VIEW lockstep.attached_state_machines IS
     'The tables that follow a state machine, as their triggers say.';
 COMMENT ON COLUMN lockstep.attached_state_machines.table_name IS 'Table whose rows follow it.';
@@ -11923,6 +12079,9 @@ BEGIN ATOMIC
             ('client', 'enqueue_rows'),
             ('client', '_attachment_problem'),
             ('client', '_place_triggers'),
+            ('client', '_state_machine_of'),
+            ('viewer', '_state_machine_of'),
+            ('viewer', '_attachment_of'),
             ('client', 'send_message'),
             ('client', 'send_messages'),
             ('client', 'get_event'),
@@ -11939,6 +12098,7 @@ BEGIN ATOMIC
             ('worker', 'unregister_executor'),
             ('worker', 'heartbeat'),
             ('worker', 'claim_workflows'),
+            ('worker', 'fail_too_large'),
             ('worker', 'record_step'),
             ('worker', 'record_steps'),
             ('worker', 'get_step'),
