@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from typing_extensions import Unpack
 
+from ._checks import shown
 from ._errors import InvalidArgument
 from ._functions import SelfCommittingStep, StepFunction, TransactionFunction, WorkflowFunction
+from ._options import SCHEDULED_AT
 from ._payloads import PayloadCodec
 from ._queue_calls import Queue, QueueLimits
 from ._retry import NO_RETRY, Retry
-from ._schedule_calls import SCHEDULED_AT, ScheduleOptions, declaration
+from ._schedule_calls import ScheduleOptions, declaration
 
 if TYPE_CHECKING:
     from psycopg import IsolationLevel
@@ -42,6 +44,9 @@ class App:
     """
 
     def __init__(self, *, codec: PayloadCodec | None = None) -> None:
+        for part in () if codec is None else ("name", "encode", "decode"):
+            if not hasattr(codec, part):
+                raise TypeError(f"a codec has name, encode and decode, unlike {shown(codec)}")
         self.codec = codec
         self.workflows: dict[str, WorkflowFunction[..., Any]] = {}
         self.steps: dict[str, StepFunction[..., Any]] = {}
@@ -116,7 +121,7 @@ class App:
         def decorate(workflow: W) -> W:
             if self.workflows.get(getattr(workflow, "name", "")) is not workflow:
                 raise InvalidArgument("@app.scheduled goes above @app.workflow of the same app")
-            schedule_name = name or workflow.name
+            schedule_name = workflow.name if name is None else name
             if schedule_name in self.schedules:
                 raise InvalidArgument(
                     f'a schedule named "{schedule_name}" is declared already: give it a name'

@@ -10,9 +10,10 @@ from uuid import UUID
 from typing_extensions import TypedDict
 
 from ._calls import Call, _first, written_options
+from ._checks import shown
 from ._errors import InvalidArgument
 from ._functions import WorkflowFunction
-from ._options import ConfiguredWorkflow, OnDuplicate, refuse_unknown, shown
+from ._options import ConfiguredWorkflow, OnDuplicate, refuse_unknown
 from ._payloads import Payloads
 from ._retry import Retry
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+from ._checks import refuse_other_type
 from ._codec import UnreadableJson, decode_if_readable, decode_json, encode
 from ._errors import WorkflowCancelled, WorkflowFailed
 from ._functions import WorkflowFunction
-from ._options import OPTION_NAMES, ConfiguredWorkflow, refuse_other_type, retry_policy
+from ._options import OPTION_NAMES, ConfiguredWorkflow, retry_policy
 from ._payloads import Payloads
 
 T = TypeVar("T")

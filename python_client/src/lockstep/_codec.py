@@ -127,6 +127,13 @@ class ArgumentCodec:
 
         return validate_call(functools.wraps(self._function)(capture))
 
+    def takes(self, name: str) -> bool:
+        """Tell whether the function can be called with an argument of the name."""
+        parameters = inspect.signature(self._function).parameters
+        return name in parameters or any(
+            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+        )
+
     def decode(self, inputs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """
         Return the arguments to call the function with.

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
+from ._checks import refuse_other_type
 from ._errors import InvalidArgument
-from ._options import refuse_other_type
 
 _ALIASES = {
     "@YEARLY": "0 0 1 1 *",

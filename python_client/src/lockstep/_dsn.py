@@ -11,6 +11,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from ._checks import refuse_other_type
+
 UTF8: dict[str, Any] = {"client_encoding": "UTF8"}
 """Setting of every connection of ours: a database or role may default to one that holds less."""
 
@@ -27,6 +29,8 @@ def resolve_dsn(dsn: str | None = None) -> str:
     The first of: the argument, ``LOCKSTEP_DATABASE_URL``, ``DATABASE_URL``; else an empty
     string, which leaves it to libpq and its ``PG*`` variables.
     """
+    if dsn is not None:
+        refuse_other_type("dsn", dsn, str)
     return dsn or os.environ.get("LOCKSTEP_DATABASE_URL") or os.environ.get("DATABASE_URL") or ""
 
 

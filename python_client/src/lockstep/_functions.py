@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from . import _own_transaction, _transaction
+from ._checks import refuse_bad_duration, refuse_bad_name, refuse_other_type, shown
 from ._children import call_child
 from ._codec import ArgumentCodec, ReturnCodec
 from ._exits import exits_contained
@@ -28,17 +29,16 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MAX_NAME_LENGTH = 512
-
 
 class _Named(Generic[P, R]):
     """A decorated function: what workflows and steps have in common."""
 
     def __init__(self, function: Callable[P, R], name: str | None) -> None:
+        if not inspect.isroutine(function) or inspect.isbuiltin(function):
+            raise TypeError(f"a workflow or step is a function, not {shown(function)}")
         self.function = function
-        self.name = name or function.__name__
-        if len(self.name) > _MAX_NAME_LENGTH:
-            raise ValueError(f"a name has at most {_MAX_NAME_LENGTH} characters: {self.name!r}")
+        self.name = function.__name__ if name is None else name
+        refuse_bad_name("name", self.name)
         self.is_async = inspect.iscoroutinefunction(function)
         self.returns = ReturnCodec(function)
         functools.update_wrapper(cast(Any, self), function)
@@ -62,6 +62,9 @@ class WorkflowFunction(_Named[P, R]):
         retry: Retry | None = None,
     ) -> None:
         super().__init__(function, name)
+        refuse_bad_name("queue_name", queue_name)
+        if retry is not None:
+            refuse_other_type("retries", retry, Retry)
         self.queue_name = queue_name
         self.retry = retry
         self.arguments = ArgumentCodec(self.name, function)
@@ -164,11 +167,12 @@ class StepFunction(_Named[P, R]):
         timeout: timedelta | None = None,
     ) -> None:
         super().__init__(function, name)
+        refuse_other_type("retries", retry, Retry)
         self.retry = retry
         self.arguments = ArgumentCodec(self.name, function)
+        if timeout is not None:
+            refuse_bad_duration("timeout", timeout, is_positive=True)
         self.timeout = None if timeout is None else timeout.total_seconds()
-        if self.timeout is not None and self.timeout <= 0:
-            raise ValueError(f"timeout must be positive, not {timeout}")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         scope = current_scope.get()

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from ._calls import INFO_COLUMNS, Call, WorkflowInfo, _first, _none, read_info
+from ._checks import refuse_other_type
 from ._codec import encode
 from ._errors import InvalidArgument
-from ._options import refuse_other_type, refuse_unknown
+from ._options import refuse_unknown
 from ._payloads import Payloads
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
+from ._checks import refuse_other_type
 from ._errors import InvalidArgument
 from ._retry import Retry
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+SCHEDULED_AT = "scheduled_at"
+"""The argument that receives the time of a tick, and the header that has it."""
 
 OnDuplicate = Literal["raise", "return"]
 """What a call does whose deduplication id an unfinished workflow has."""
@@ -61,16 +64,6 @@ def refuse_unknown(given: Iterable[str], known: type[Any], what: str) -> None:
     unknown = set(given) - known.__annotations__.keys()
     if unknown:
         raise TypeError(f"{what} takes no {', '.join(sorted(unknown))}")
-
-
-shown = Repr().repr
-"""Shows a value of any origin: shortened, whatever it contains, also if it cannot be shown."""
-
-
-def refuse_other_type(name: str, value: object, expected: type[Any]) -> None:
-    """Refuse an argument that Python would trip over where nobody can tell what it was."""
-    if not isinstance(value, expected):
-        raise InvalidArgument(f"{name} must be a {expected.__name__}, not a {type(value).__name__}")
 
 
 def retry_policy(retries: Retry | Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from ._calls import Call, _none
+from ._checks import refuse_bad_name, shown
 from ._errors import InvalidArgument
-from ._options import refuse_unknown, shown
+from ._options import refuse_unknown
 
 
 class QueueLimits(TypedDict, total=False):
@@ -47,8 +48,7 @@ class Queue:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if not self.queue_name.strip():
-            raise InvalidArgument("queue_name must not be empty")
+        refuse_bad_name("queue_name", self.queue_name)
         _refuse_wrong_types({name: getattr(self, name) for name in LIMIT_NAMES})
         for limit, period in (
             ("rate_limit", "rate_period"),

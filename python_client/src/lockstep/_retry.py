@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from datetime import timedelta
+
+from ._checks import refuse_other_type, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,23 @@ class Retry:
     retry_on: type[Exception] | tuple[type[Exception], ...] = Exception
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ValueError(f"max_attempts must be 1 or greater, not {self.max_attempts}")
-        if self.delay < timedelta(0) or self.max_delay < timedelta(0):
-            raise ValueError("delay and max_delay must not be negative")
-        if self.backoff < 1:
-            raise ValueError(f"backoff must be 1 or greater, not {self.backoff}")
+        refuse_other_type("max_attempts", self.max_attempts, int)
+        if not 1 <= self.max_attempts < 2**31:
+            raise ValueError(f"max_attempts must be 1 or greater, not {shown(self.max_attempts)}")
+        for name in ("delay", "max_delay"):
+            value = getattr(self, name)
+            refuse_other_type(name, value, timedelta)
+            if value < timedelta(0):
+                raise ValueError("delay and max_delay must not be negative")
+        refuse_other_type("backoff", self.backoff, int, float)
+        if not 1 <= self.backoff < math.inf:
+            raise ValueError(f"backoff must be 1 or greater, not {shown(self.backoff)}")
+        refuse_other_type("jitter", self.jitter, int, float)
         if not 0 <= self.jitter <= 1:
-            raise ValueError(f"jitter must be between 0 and 1, not {self.jitter}")
+            raise ValueError(f"jitter must be between 0 and 1, not {shown(self.jitter)}")
+        classes = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+        if not all(isinstance(each, type) and issubclass(each, Exception) for each in classes):
+            raise TypeError(f"retry_on must be classes of exceptions, not {shown(self.retry_on)}")
 
     @property
     def policy(self) -> dict[str, float]:

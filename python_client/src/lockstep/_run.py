@@ -12,8 +12,10 @@ from pydantic_core import to_json
 from ._branches import Branches, RunEnded
 from ._codec import decode_json, encode, encode_error
 from ._errors import InvalidInput, NotDeterministic, PayloadError, StepMismatch, Unserializable
+from ._options import SCHEDULED_AT
 
 if TYPE_CHECKING:
+    from ._functions import WorkflowFunction
     from ._worker import Worker
 
 _RECORDED = "SELECT output::text, error::text FROM lockstep.get_step(%s, %s)"
@@ -198,8 +200,7 @@ class Run:
         is_final = False
         try:
             self.headers = decode_json(self._claimed["headers"]) or {}
-            inputs = self.payloads.open_inputs(decode_json(self._claimed["inputs"]))
-            args, kwargs = workflow.arguments.decode(inputs)
+            args, kwargs = workflow.arguments.decode(self._inputs_for(workflow))
             value = await workflow.call_in(self, args, kwargs)
             if self._fatal is not None:
                 raise self._fatal
@@ -219,6 +220,22 @@ class Run:
                 is_final, policy = False, _UNTIL_IT_CAN_BE_READ
                 self.worker.log_unreadable(self.workflow_id, cause)
         self.finish(kind, document, policy, is_final)
+
+    def _inputs_for(self, workflow: WorkflowFunction[..., Any]) -> dict[str, Any]:
+        """
+        Return the inputs, without the time of a tick that the function has no parameter for.
+
+        Who makes a schedule in SQL, or by the name of its workflow, cannot look at it.
+        """
+        inputs = self.payloads.open_inputs(decode_json(self._claimed["inputs"]))
+        named_args = inputs["namedArgs"]
+        if (
+            "schedule_name" in self.headers
+            and named_args.get(SCHEDULED_AT) == self.headers.get(SCHEDULED_AT)
+            and not workflow.arguments.takes(SCHEDULED_AT)
+        ):
+            named_args.pop(SCHEDULED_AT, None)
+        return inputs
 
     def _error_document(self, error: BaseException) -> str:
         if isinstance(error, PayloadError):  # sealed by the wrong key nobody could read it

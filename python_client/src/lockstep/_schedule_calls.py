@@ -11,15 +11,13 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from ._calls import Call, _first, _none
+from ._checks import refuse_bad_duration, refuse_bad_name, refuse_other_type
 from ._codec import decode_if_readable, encode
 from ._cron import Cron
 from ._errors import InvalidArgument
 from ._functions import WorkflowFunction
-from ._options import refuse_other_type, refuse_unknown, retry_policy
+from ._options import SCHEDULED_AT, refuse_unknown, retry_policy
 from ._retry import Retry
-
-SCHEDULED_AT = "scheduled_at"
-"""The argument that receives the scheduled time unless told otherwise."""
 
 
 class ScheduleOptions(TypedDict, total=False):
@@ -102,7 +100,18 @@ def declaration(
     workflow's function would not take the arguments.
     """
     Cron(cron, time_zone)
+    refuse_bad_name("schedule_name", schedule_name)
     refuse_unknown(options, ScheduleOptions, "a schedule")
+    for name, value in (("queue_name", queue_name), ("time_arg", time_arg)):
+        if value is not None:
+            refuse_bad_name(name, value)
+    if (timeout := options.get("timeout")) is not None:
+        refuse_bad_duration("timeout", timeout, is_positive=True)
+    for count in ("priority", "max_attempts"):
+        if options.get(count) is not None:
+            refuse_other_type(count, options[count], int)  # type: ignore[literal-required]
+    if named_args is not None:
+        refuse_other_type("named_args", named_args, Mapping)
     values: dict[str, Any] = dict(options)
     if values.get("retries") is not None:
         values["retries"] = retry_policy(values["retries"])

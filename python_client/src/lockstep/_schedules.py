@@ -13,7 +13,8 @@ from typing_extensions import Unpack
 from . import _schedule_calls
 from ._caller import Caller, Rows
 from ._functions import WorkflowFunction
-from ._schedule_calls import SCHEDULED_AT, ScheduleInfo, ScheduleOptions
+from ._options import SCHEDULED_AT
+from ._schedule_calls import ScheduleInfo, ScheduleOptions
 
 
 class Schedules(Caller):
@@ -37,8 +38,8 @@ class Schedules(Caller):
 
         ``cron`` has five fields, six with the seconds first, or is an alias such as "@daily".
         The scheduled time is passed as argument ``time_arg``, unless that is None or the
-        function has no parameter "scheduled_at"; if ``workflow`` is only a name, it must have
-        it. ``options`` takes the keys of ScheduleOptions. Raises InvalidArgument.
+        function has no parameter "scheduled_at". ``options`` takes the keys of
+        ScheduleOptions. Raises InvalidArgument.
 
         >>> client.schedule_workflow(                     # doctest: +SKIP
         ...     "nightly", "0 3 * * *", close_books, time_zone="Europe/Berlin"

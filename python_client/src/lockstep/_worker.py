@@ -28,6 +28,13 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from ._app import App
+from ._checks import (
+    refuse_bad_count,
+    refuse_bad_duration,
+    refuse_bad_name,
+    refuse_other_type,
+    shown,
+)
 from ._claimer import Claimer
 from ._codec import encode
 from ._dsn import masked, resolve_dsn, writable
@@ -94,8 +101,18 @@ class Worker:
         pin_version: bool = False,
         max_connections: int = 10,
     ) -> None:
-        if concurrency < 1 or max_connections < 1:
-            raise InvalidArgument("concurrency and max_connections must be 1 or greater")
+        refuse_other_type("app", app, App)
+        refuse_bad_count("concurrency", concurrency)
+        refuse_bad_count("max_connections", max_connections)
+        if isinstance(queues, str):
+            raise InvalidArgument(f"queues must be a list of names, not {shown(queues)}")
+        for queue_name in queues:
+            refuse_bad_name("queues", queue_name)
+        if app_version is not None:
+            refuse_bad_name("app_version", app_version)
+        refuse_bad_duration("lease", lease, is_positive=True)
+        refuse_bad_duration("grace", grace)
+        refuse_bad_duration("poll_interval", poll_interval, is_positive=True)
         if not app.workflows:
             raise InvalidArgument("the app has no workflows: decorate one with @app.workflow")
         self.app = app
@@ -110,7 +127,10 @@ class Worker:
         self.time_skipped = timedelta(0)  # by lockstep.testing
         self.starts_ticks = True  # but not for lockstep.testing
         self._queues = list(queues)
-        self._dsn = writable(resolve_dsn(dsn))
+        try:
+            self._dsn = writable(resolve_dsn(dsn))
+        except psycopg.ProgrammingError as error:
+            raise InvalidArgument(f"dsn is no connection string: {str(error).strip()}") from None
         self._lease = lease
         self._grace = grace.total_seconds()
         self._app_version = app_version

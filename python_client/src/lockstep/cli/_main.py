@@ -46,6 +46,8 @@ Dsn = Annotated[
 def load_app(path: str) -> App:
     """Return the App that ``module:attribute`` names; the attribute defaults to ``app``."""
     module_name, _, attribute = path.partition(":")
+    if not module_name or module_name.startswith("."):
+        raise typer.BadParameter(f'"{path}" does not begin with the name of a module')
     sys.path.insert(0, "")
     try:
         module = importlib.import_module(module_name)
@@ -103,15 +105,22 @@ def worker(
                     queues=queue,
                     dsn=dsn,
                     concurrency=concurrency,
-                    lease=timedelta(seconds=lease),
-                    grace=timedelta(seconds=grace),
-                    poll_interval=timedelta(seconds=poll_interval),
+                    lease=_seconds("--lease", lease),
+                    grace=_seconds("--grace", grace),
+                    poll_interval=_seconds("--poll-interval", poll_interval),
                     app_version=app_version,
                     pin_version=pin_version,
                     max_connections=max_connections,
                 )
             )
         )
+
+
+def _seconds(option: str, number: float) -> timedelta:
+    try:
+        return timedelta(seconds=number)
+    except (OverflowError, ValueError) as error:
+        raise typer.BadParameter(f"{option} is no number of seconds: {error}") from error
 
 
 def _run_on_event_loop(main: Coroutine[Any, Any, None]) -> None:

@@ -51,7 +51,7 @@ def parse_json(text: str, what: str) -> Any:
     """Read a JSON argument."""
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(
             f"{what} is no JSON: {error}; a text needs quotes inside: '\"text\"'"
         ) from error

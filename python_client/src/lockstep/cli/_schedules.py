@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from .._schedule_calls import SCHEDULED_AT
+from .._options import SCHEDULED_AT
 from ._main import Dsn, cli
 from ._options import (
     AppVersion,
