@@ -130,7 +130,9 @@ class Worker:
         try:
             self._dsn = writable(resolve_dsn(dsn))
         except psycopg.ProgrammingError as error:
-            raise InvalidArgument(f"dsn is no connection string: {str(error).strip()}") from None
+            raise InvalidArgument(
+                f"dsn is no connection string: {str(error).strip()[:500]}"
+            ) from None
         self._lease = lease
         self._grace = grace.total_seconds()
         self._app_version = app_version

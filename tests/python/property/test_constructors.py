@@ -60,7 +60,7 @@ TAKEN: list[tuple[Callable[..., Any], str, int]] = [
     *((_worker, "app", 1), (_worker, "concurrency", 4), (_worker, "max_connections", 4)),
     *((_worker, name, 4) for name in ("lease", "grace", "poll_interval")),
     *((_worker, "app_version", 12), (_worker, "dsn", 5)),
-    *((lockstep.Client, "dsn", len(TEXTS) + 2), (lockstep.App, "codec", 1)),
+    *((lockstep.Client, "dsn", len(TEXTS) + 4), (lockstep.App, "codec", 1)),
 ]
 
 
