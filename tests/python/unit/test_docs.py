@@ -36,6 +36,21 @@ def test_operations_quote_the_help_of_the_worker() -> None:
     assert [line.rstrip() for line in plain.rstrip().split("\n")] == shown.rstrip().split("\n")
 
 
+def test_reliability_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    places = {
+        "pytest": "tests/python/{}",
+        "pgtap": "tests/pgtap/{}.sql",
+        "race": "tests/isolation/specs/{}.spec",
+    }
+    named = [
+        places[kind].format(name)
+        for kind, name in re.findall(r"`(pytest|pgtap|race) ([^X`]+)`", text)
+    ]
+    assert len(named) > 40
+    assert [pattern for pattern in named if not any(ROOT.glob(pattern))] == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
