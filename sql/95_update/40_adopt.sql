@@ -72,7 +72,8 @@ BEGIN
                     'GRANT %s ON %s %s TO %s%s',
                     r_grant.privilege, r_grant.kind, r_member.name, r_grant.grantee, r_grant.grant_option
                 )
-            );
+            )
+            ON CONFLICT DO NOTHING;  -- several may have granted the same
             EXECUTE format(
                 'REVOKE %s ON %s %s FROM %s CASCADE',
                 r_grant.privilege, r_grant.kind, r_member.name, r_grant.grantee

@@ -17,7 +17,7 @@ SELECT lockstep.create_queue('q', concurrency => 3);
 """
 
 GRANTS = """
-SELECT object, grantee, privilege, is_grantable
+SELECT DISTINCT object, grantee, privilege, is_grantable
 FROM (
     SELECT p.oid::regprocedure::text AS object, p.proacl AS acl
     FROM pg_proc AS p
@@ -48,6 +48,10 @@ def test_rows_and_grants_stay_and_are_dumped(
         SELECT lockstep.grant_usage('shop_boss', 'admin');
         GRANT SELECT (workflow_id, status) ON lockstep.workflow_status TO "Shop app";
         GRANT SELECT ON lockstep.queue TO shop_boss WITH GRANT OPTION;
+        GRANT SELECT ON lockstep.queue TO "Shop app";
+        SET ROLE shop_boss;
+        GRANT SELECT ON lockstep.queue TO "Shop app";
+        RESET ROLE;
         GRANT EXECUTE ON FUNCTION lockstep.version() TO PUBLIC;
         CREATE FUNCTION lockstep.of_the_user() RETURNS int LANGUAGE sql RETURN 1;
         """,
