@@ -27,6 +27,8 @@ AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_ready tid[];
+    v_is_alone boolean;
+    v_reports_places boolean;
     r_executor lockstep.executor;
     r_turn record;
     r_ready record;
@@ -42,14 +44,24 @@ BEGIN
         RETURN;
     END IF;
 
-    IF r_turn.turn = 'take' THEN
+    FOREACH v_is_alone IN ARRAY
+        CASE r_turn.turn WHEN 'take' THEN '{t,f}' WHEN 'take last' THEN '{f,t}' ELSE '{f}' END::boolean[]
+    LOOP
+        r_executor.alone_until := CASE WHEN v_is_alone THEN timestamptz 'infinity' END;
         r_ready := lockstep._ready(
-            jsonb_populate_record(r_executor, '{"alone_until": "infinity"}'), 1, NULL
+            r_executor,
+            CASE WHEN v_is_alone THEN 1 ELSE p_max_count END,
+            CASE WHEN NOT v_is_alone THEN p_low_water END
         );
         v_ready := r_ready.ready;
-    END IF;
+        look_again_in := least(look_again_in, r_ready.look_again_in);
+        EXIT WHEN cardinality(v_ready) > 0;
+    END LOOP;
+    v_now := r_ready.taken_at;
+    -- a suspect comes from wherever it waits: what others wait before it is not drained
+    v_reports_places := p_reports_places AND NOT v_is_alone;
 
-    IF cardinality(v_ready) = 1 THEN
+    IF v_is_alone AND cardinality(v_ready) > 0 THEN
         UPDATE lockstep.executor AS e
         SET
             suspect_id = w.workflow_id,
@@ -60,15 +72,7 @@ BEGIN
         FROM lockstep.workflow_status AS w
         WHERE w.ctid = v_ready[1]
             AND e.executor_id = p_executor_id;
-    ELSE
-        IF r_executor.alone_until IS NOT NULL THEN
-            r_executor := jsonb_populate_record(r_executor, '{"alone_until": null}');
-        END IF;
-        r_ready := lockstep._ready(r_executor, p_max_count, p_low_water);
-        v_ready := r_ready.ready;
     END IF;
-    v_now := r_ready.taken_at;
-    look_again_in := r_ready.look_again_in;
 
     WITH claimed_row AS (
         UPDATE lockstep.workflow_status AS w
@@ -96,8 +100,8 @@ BEGIN
             'attempt', c.attempts,
             'steps', CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END,
             'deadline_in', extract(EPOCH FROM c.deadline_at - v_now),
-            'priority', CASE WHEN p_reports_places THEN c.priority END,
-            'available_at', CASE WHEN p_reports_places THEN least(c.available_at, v_now - interval '500 ms') END
+            'priority', CASE WHEN v_reports_places THEN c.priority END,
+            'available_at', CASE WHEN v_reports_places THEN least(c.available_at, v_now - interval '500 ms') END
         )
         ORDER BY c.priority, c.available_at
     )

@@ -1,7 +1,8 @@
 -- Locks the first workflows of some queues without limits, those that _ready() asks for.
 --
 -- p_low_water as claim_workflows() describes it. Reads the claim index from its head, or
--- the mark, and leaves it after n rows. Locks workflow rows, skipping locked ones.
+-- the mark, and leaves it after n rows; suspects have an index of their own. Locks workflow
+-- rows, skipping locked ones.
 CREATE OR REPLACE FUNCTION lockstep._ready_in_queues(
     p_queues text[],
     p_executor lockstep.executor,
@@ -13,6 +14,27 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF p_executor.alone_until IS NOT NULL THEN
+        RETURN ARRAY(
+            SELECT suspect.row_id
+            FROM unnest(p_queues) AS q (queue_name)
+            CROSS JOIN LATERAL (
+                SELECT w.ctid AS row_id, w.priority, w.available_at
+                FROM lockstep.workflow_status AS w
+                WHERE (w.status = 'ENQUEUED') IS TRUE  -- as the index of suspects says it, and no other
+                    AND lockstep._is_suspect(w.attempts, w.max_attempts)
+                    AND w.queue_name = q.queue_name
+                    AND w.workflow_name = ANY (p_executor.workflow_names)
+                    AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+                ORDER BY w.priority, w.available_at
+                LIMIT p_max_count
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) AS suspect
+            ORDER BY suspect.priority, suspect.available_at
+            LIMIT p_max_count
+        );
+    END IF;
+
     RETURN ARRAY(
         WITH mark AS (
             SELECT m.queue_name, m.priority, m.available_at
@@ -44,7 +66,7 @@ BEGIN
                 AND w.status = 'ENQUEUED'
                 AND w.workflow_name = ANY (p_executor.workflow_names)
                 AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-                AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
+                AND NOT lockstep._is_suspect(w.attempts, w.max_attempts)
             ORDER BY w.priority, w.available_at
             LIMIT p_max_count
             FOR NO KEY UPDATE SKIP LOCKED

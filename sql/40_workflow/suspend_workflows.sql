@@ -7,6 +7,10 @@
 -- went: "suspended"; "ready" when something of it is there already, "busy" when an
 -- open transaction may be bringing it (both: keep it and try again); "lost".
 --
+-- The execution is not counted as an attempt, and a suspect that began it alone is forgiven one
+-- death: it need not kill. Else a workflow that lives for months would be suspected at each
+-- waking, once workers have died under it for other reasons.
+--
 -- Closes the races with those who wake it. send_message() locks the workflow row FOR
 -- KEY SHARE before it inserts, this locks it FOR UPDATE before it looks; who ends an
 -- awaited workflow has its row locked, this locks it FOR SHARE; who sets an event
@@ -27,11 +31,17 @@ SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
+    v_suspect_id text;
     v_available_at timestamptz;
     v_suspended text[] := ARRAY[]::text[];
     r_suspension record;
 BEGIN
     PERFORM lockstep._hold_executor(suspend_workflows.executor_id);
+
+    SELECT e.suspect_id
+    INTO v_suspect_id
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = suspend_workflows.executor_id;
 
     FOR r_suspension IN
         SELECT
@@ -103,7 +113,7 @@ BEGIN
                 ELSE coalesce(v_available_at, clock_timestamp())
             END,
             executor_id = NULL,
-            attempts = w.attempts - 1
+            attempts = w.attempts - 1 - (w.workflow_id IS NOT DISTINCT FROM v_suspect_id)::int
         WHERE w.workflow_id = r_suspension.workflow_id;
 
         v_suspended := v_suspended || r_suspension.workflow_id;

@@ -60,6 +60,10 @@ BEGIN
 
     IF v_room <= 0 THEN
         RETURN;
+    ELSIF p_executor.alone_until IS NOT NULL
+        AND num_nonnulls(p_queue.partition_concurrency, p_queue.partition_rate_limit) > 0
+    THEN
+        ready := lockstep._ready_suspect_in_partitions(p_queue, p_executor, p_now);
     ELSIF p_queue.partition_concurrency IS NOT NULL OR p_queue.partition_rate_limit IS NOT NULL THEN
         SELECT r.ready, r.look_again_in
         INTO ready, look_again_in

@@ -1,7 +1,7 @@
 -- Locks the first workflows of one partition, beside those that are taken already.
 --
 -- p_partition_key NULL: those without a key. They have no index of their own, so only
--- the first thousand that wait in the queue are looked at for them.
+-- the first thousand that wait in the queue are looked at for them. Suspects are passed over.
 --
 -- Locks workflow rows, skipping locked ones.
 CREATE OR REPLACE FUNCTION lockstep._ready_in_partition(
@@ -28,7 +28,7 @@ BEGIN
                 AND w.status = 'ENQUEUED'
                 AND w.workflow_name = ANY (p_executor.workflow_names)
                 AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-                AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
+                AND NOT lockstep._is_suspect(w.attempts, w.max_attempts)
                 AND w.ctid <> ALL (p_taken)
             ORDER BY w.queue_partition_key, w.priority, w.available_at
             LIMIT p_max_count
@@ -51,7 +51,7 @@ BEGIN
         WHERE h.queue_partition_key IS NULL
             AND h.workflow_name = ANY (p_executor.workflow_names)
             AND (h.app_version IS NULL OR h.app_version = p_executor.app_version)
-            AND h.is_suspect = (p_executor.alone_until IS NOT NULL)
+            AND NOT h.is_suspect
             AND h.row_id <> ALL (p_taken)
         LIMIT p_max_count
     );

@@ -105,7 +105,7 @@ BEGIN
                     AND w.status = 'ENQUEUED'
                     AND w.workflow_name = ANY (p_executor.workflow_names)
                     AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-                    AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
+                    AND NOT lockstep._is_suspect(w.attempts, w.max_attempts)
                 ORDER BY w.queue_partition_key, w.priority, w.available_at
                 LIMIT 1
                 FOR NO KEY UPDATE SKIP LOCKED

@@ -225,5 +225,180 @@ SELECT bag_eq(
     'in a queue with partitions suspects run alone as well'
 );
 
+-- many suspects, and a backlog
+
+CREATE FUNCTION pg_temp.start_anew(p_executor_ids text[], p_queues text[] DEFAULT '{q}')
+RETURNS void
+LANGUAGE sql
+AS $$
+    DELETE FROM lockstep.executor;
+    DELETE FROM lockstep.workflow_status;
+    DELETE FROM lockstep.queue;
+    DELETE FROM lockstep.queue_start;
+    SELECT pg_temp.hire(x.executor_id, p_queues) FROM unnest(p_executor_ids) AS x (executor_id);
+$$;
+
+SELECT pg_temp.start_anew('{a,b,c,d,e,f,g,h}');
+SELECT pg_temp.put_back('innocent ' || n, 0) FROM generate_series(1, 8) AS n;
+SELECT pg_temp.put_back('suspect ' || n, 3) FROM generate_series(1, 8) AS n;
+UPDATE lockstep.workflow_status AS w
+SET available_at = w.available_at - interval '45 s'
+WHERE w.workflow_id LIKE 'suspect %';
+CREATE TEMPORARY TABLE claim AS
+SELECT e.executor_id, c.id AS workflow_id
+FROM lockstep.executor AS e
+CROSS JOIN LATERAL pg_temp.claimed(e.executor_id, 1) AS c (id);
+SELECT results_eq(
+    $$
+    SELECT count(*) FILTER (WHERE c.workflow_id LIKE 'suspect %') BETWEEN 1 AND 7, count(*)
+    FROM claim AS c
+    $$,
+    'VALUES (true, 8::bigint)',
+    'of many executors without work not all take a suspect, once suspects have waited for a lease'
+);
+SELECT is(
+    (
+        SELECT array_agg(c.executor_id ORDER BY c.executor_id)
+        FROM claim AS c
+        WHERE c.workflow_id LIKE 'suspect %'
+    ),
+    (
+        SELECT array_agg(e.executor_id ORDER BY e.executor_id)
+        FROM lockstep.executor AS e
+        WHERE abs(hashtext(e.executor_id) % 2) = 0
+    ),
+    'those do that would run dry for one'
+);
+SELECT pg_temp.finish(c.executor_id, c.workflow_id) FROM claim AS c;
+SELECT lives_ok(
+    $$
+    SELECT pg_temp.finish(c.executor_id, w.id)
+    FROM claim AS c
+    CROSS JOIN LATERAL pg_temp.claimed(c.executor_id, 8) AS w (id)
+    WHERE c.workflow_id LIKE 'innocent %'
+    $$,
+    'the others take what is not suspected'
+);
+SELECT ok(
+    (
+        SELECT pg_temp.claimed(c.executor_id) LIKE 'suspect %'
+        FROM claim AS c
+        WHERE c.workflow_id LIKE 'innocent %'
+        LIMIT 1
+    ),
+    'and a suspect when nothing else waits'
+);
+
+SELECT pg_temp.start_anew('{a,b,p}');
+UPDATE lockstep.executor SET queues = '{parts}' WHERE executor_id = 'p';
+INSERT INTO lockstep.queue (queue_name, partition_concurrency) VALUES ('parts', 1);
+INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, queue_partition_key)
+SELECT format('%s %s', q.queue_name, n), 'greet', q.queue_name, CASE WHEN n % 2 = 0 THEN 'k' END
+FROM generate_series(1, 2400) AS n
+CROSS JOIN unnest('{q,parts}'::text[]) AS q (queue_name);
+SELECT pg_temp.put_back('late', 3);
+SELECT pg_temp.put_back('keyless', 3, p_queue_name => 'parts');
+SELECT pg_temp.put_back('keyed', 4, p_queue_name => 'parts');
+UPDATE lockstep.workflow_status SET queue_partition_key = 'k' WHERE workflow_id = 'keyed';
+UPDATE lockstep.workflow_status SET available_at = available_at + interval '1 s' WHERE attempts > 0;
+
+CREATE FUNCTION pg_temp.rows_read()
+RETURNS bigint
+LANGUAGE sql
+AS $$
+    SELECT sum(t.seq_tup_read + coalesce(t.idx_tup_fetch, 0))::bigint
+    FROM pg_stat_xact_user_tables AS t
+    WHERE t.schemaname = 'lockstep'
+$$;
+CREATE TEMPORARY TABLE reads AS SELECT pg_temp.rows_read() AS row_count;
+SELECT results_eq(
+    $$SELECT * FROM pg_temp.claimed('a')$$, $$VALUES ('late')$$, 'a suspect is found behind a backlog'
+);
+SELECT cmp_ok(
+    pg_temp.rows_read() - (SELECT r.row_count FROM reads AS r), '<', 100::bigint, 'without reading it'
+);
+SELECT results_eq(
+    $$SELECT * FROM pg_temp.claimed('p')$$, $$VALUES ('keyless')$$,
+    'so is one without a key, behind thousands of a queue with partitions'
+);
+SELECT pg_temp.finish('p', 'keyless');
+UPDATE lockstep.workflow_status SET status = 'PENDING', executor_id = 'b', attempts = 1, started_at = now()
+WHERE workflow_id = 'parts 2';
+SELECT results_eq(
+    $$SELECT c.id LIKE 'parts %', c.id = 'keyed' FROM pg_temp.claimed('p', 1) AS c (id)$$, 'VALUES (true, false)',
+    'a suspect of a partition that is full waits'
+);
+UPDATE lockstep.workflow_status SET status = 'SUCCESS', completed_at = now() WHERE status = 'PENDING';
+SELECT results_eq($$SELECT * FROM pg_temp.claimed('p')$$, $$VALUES ('keyed')$$, 'until it has room');
+SELECT pg_temp.finish('p', 'keyed');
+
+SELECT pg_temp.start_anew('{a}');
+SELECT pg_temp.put_back('suspect', 3);
+SELECT results_eq(
+    $$SELECT c.workflow_id, c.priority, c.available_at FROM lockstep.claim_workflows('a', 1, '[]') AS c$$,
+    $$VALUES ('suspect', NULL::int, NULL::timestamptz)$$,
+    'the place of a suspect is no mark, behind which others may wait'
+);
+
+-- rate limits
+
+SELECT pg_temp.start_anew('{a,b,c,d,e,f,g,h}');
+INSERT INTO lockstep.workflow_status (
+    workflow_id, workflow_name, queue_name, status, executor_id, attempts, started_at
+)
+SELECT 'runs in ' || e.executor_id, 'greet', 'q', 'PENDING', e.executor_id, 1, now() FROM lockstep.executor AS e;
+SELECT pg_temp.put_back('suspect', 3);
+INSERT INTO lockstep.queue (queue_name, rate_limit, rate_period) VALUES ('q', 1, '1 hour');
+SELECT isnt(pg_temp.waiting_turns('45 s'), NULL, 'executors run dry for a suspect that a rate limit lets start');
+INSERT INTO lockstep.queue_start (queue_name, is_partition, partition_key, started_at, count_before, count_after)
+VALUES ('q', false, '', clock_timestamp() - interval '50 min', 0, 1);
+SELECT is(pg_temp.waiting_turns('45 s'), NULL, 'not for one that it keeps back for longer than a lease');
+UPDATE lockstep.queue_start SET started_at = clock_timestamp() - interval '59 min 5 s';
+SELECT isnt(pg_temp.waiting_turns('45 s'), NULL, 'but for one that it lets start soon');
+UPDATE lockstep.queue
+SET rate_limit = NULL, rate_period = NULL, partition_rate_limit = 1, partition_rate_period = '1 hour';
+UPDATE lockstep.queue_start
+SET is_partition = true, partition_key = 'k', started_at = clock_timestamp() - interval '50 min';
+UPDATE lockstep.workflow_status SET queue_partition_key = 'k' WHERE workflow_id = 'suspect';
+SELECT is(pg_temp.waiting_turns('45 s'), NULL, 'nor for one that the limit of its partition keeps back');
+UPDATE lockstep.queue_start SET partition_key = 'l';
+SELECT isnt(pg_temp.waiting_turns('45 s'), NULL, 'that of another does not count');
+
+-- acquittal
+
+SELECT pg_temp.start_anew('{a}');
+SELECT pg_temp.put_back('sleeper', 3);
+SELECT is(pg_temp.claimed('a'), 'sleeper', 'a suspect begins alone');
+SELECT lockstep.suspend_workflows(
+    'a', '[{"workflow_id": "sleeper", "attempt": 4, "step_ids": [], "topics": ["t"]}]'
+);
+CREATE FUNCTION pg_temp.deaths(p_workflow_id text)
+RETURNS int
+LANGUAGE sql
+AS $$ SELECT w.attempts FROM lockstep.workflow_status AS w WHERE w.workflow_id = p_workflow_id $$;
+SELECT is(pg_temp.deaths('sleeper'), 2, 'one that comes to wait for something is forgiven a death');
+SELECT lockstep.send_message('sleeper', '1', topic => 't');
+SELECT pg_temp.put_back('innocent', 0);
+SELECT set_eq(
+    $$SELECT * FROM pg_temp.claimed('a')$$, $$VALUES ('sleeper'), ('innocent')$$,
+    'and goes on beside others when it wakes'
+);
+SELECT lockstep.suspend_workflows(
+    'a', '[{"workflow_id": "sleeper", "attempt": 3, "step_ids": [], "topics": ["u"]}]'
+);
+SELECT is(pg_temp.deaths('sleeper'), 2, 'one that was not alone is not');
+
+SELECT pg_temp.start_anew('{a}');
+SELECT pg_temp.put_back('failing', 4);
+SELECT is(pg_temp.claimed('a'), 'failing', 'another suspect begins alone');
+UPDATE lockstep.executor SET alone_until = clock_timestamp();
+SELECT pg_temp.put_back('innocent', 0);
+SELECT is(pg_temp.claimed('a'), 'innocent', 'and gets company after a lease');
+SELECT lockstep.finish_workflows('a', jsonb_build_array(jsonb_build_object(
+    'workflow_id', 'failing', 'attempt', 5, 'error', '{"type": "E", "message": "m"}'::jsonb,
+    'retries', '{"max_attempts": 3}'::jsonb
+)));
+SELECT is(pg_temp.deaths('failing'), 3, 'a retry forgives a death as well');
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -29,8 +29,8 @@ FOLLOWS = {
 COUNTED = {
     ("ENQUEUED", "PENDING"): {1},
     ("WAITING", "PENDING"): {1},
-    ("PENDING", "WAITING"): {-1},  # suspended
-    ("PENDING", "DELAYED"): {-1, 0},  # suspended; backs off after its executor died
+    ("PENDING", "WAITING"): {-1, -2},  # suspended; a suspect, which is forgiven a death
+    ("PENDING", "DELAYED"): {-1, -2, 0},  # as above; backs off after its executor died
     ("PENDING", "ENQUEUED"): {-1, 0},  # handed back; recovered
 }
 

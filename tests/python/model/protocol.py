@@ -751,13 +751,14 @@ class Transaction:
             and not step.is_finished
             and step.available_at is not None
         ]
+        is_suspect = self.rows[Executor, executor_id].suspect_id == workflow_id
         self.update(
             workflow,
             status="WAITING" if topics else "DELAYED",
             waiting_for=tuple(f"message:{topic}" for topic in topics) if topics else None,
             available_at=min(timers, key=earliest, default=None if topics else self._now),
             executor_id=None,
-            attempts=workflow.attempts - 1,
+            attempts=workflow.attempts - 1 - is_suspect,
         )
         return "suspended"
 
