@@ -186,10 +186,10 @@ COMMENT ON FUNCTION lockstep._timeline() IS
 
 -- sql/20_tables/12_workflow_status_suspect_idx.sql
 
--- _turn_of_suspects() finds those under which workers died. The predicate is written so that
--- no other query's condition implies it
+-- _turn_of_suspects() and claims find those under which workers died, whatever else waits. The
+-- predicate is written so that no other query's condition implies it
 CREATE INDEX workflow_status_suspect_idx
-ON lockstep.workflow_status (queue_name, available_at)
+ON lockstep.workflow_status (queue_name, priority, available_at)
 WHERE (status = 'ENQUEUED') IS TRUE AND lockstep._is_suspect(attempts, max_attempts);
 
 -- sql/20_tables/90_pending_grant.sql
@@ -372,6 +372,8 @@ AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_ready tid[];
+    v_is_alone boolean;
+    v_reports_places boolean;
     r_executor lockstep.executor;
     r_turn record;
     r_ready record;
@@ -387,14 +389,24 @@ BEGIN
         RETURN;
     END IF;
 
-    IF r_turn.turn = 'take' THEN
+    FOREACH v_is_alone IN ARRAY
+        CASE r_turn.turn WHEN 'take' THEN '{t,f}' WHEN 'take last' THEN '{f,t}' ELSE '{f}' END::boolean[]
+    LOOP
         r_ready := lockstep._ready(
-            jsonb_populate_record(r_executor, '{"alone_until": "infinity"}'), 1, NULL
+            r_executor,
+            CASE WHEN v_is_alone THEN 1 ELSE p_max_count END,
+            CASE WHEN NOT v_is_alone THEN p_low_water END,
+            v_is_alone
         );
         v_ready := r_ready.ready;
-    END IF;
+        look_again_in := least(look_again_in, r_ready.look_again_in);
+        EXIT WHEN cardinality(v_ready) > 0;
+    END LOOP;
+    v_now := r_ready.taken_at;
+    -- a suspect comes from wherever it waits: what others wait before it is not drained
+    v_reports_places := p_reports_places AND NOT v_is_alone;
 
-    IF cardinality(v_ready) = 1 THEN
+    IF v_is_alone AND cardinality(v_ready) > 0 THEN
         UPDATE lockstep.executor AS e
         SET
             suspect_id = w.workflow_id,
@@ -405,15 +417,7 @@ BEGIN
         FROM lockstep.workflow_status AS w
         WHERE w.ctid = v_ready[1]
             AND e.executor_id = p_executor_id;
-    ELSE
-        IF r_executor.alone_until IS NOT NULL THEN
-            r_executor := jsonb_populate_record(r_executor, '{"alone_until": null}');
-        END IF;
-        r_ready := lockstep._ready(r_executor, p_max_count, p_low_water);
-        v_ready := r_ready.ready;
     END IF;
-    v_now := r_ready.taken_at;
-    look_again_in := r_ready.look_again_in;
 
     WITH claimed_row AS (
         UPDATE lockstep.workflow_status AS w
@@ -441,8 +445,8 @@ BEGIN
             'attempt', c.attempts,
             'steps', CASE WHEN c.has_history THEN lockstep._recorded_steps(c.workflow_id) END,
             'deadline_in', extract(EPOCH FROM c.deadline_at - v_now),
-            'priority', CASE WHEN p_reports_places THEN c.priority END,
-            'available_at', CASE WHEN p_reports_places THEN least(c.available_at, v_now - interval '500 ms') END
+            'priority', CASE WHEN v_reports_places THEN c.priority END,
+            'available_at', CASE WHEN v_reports_places THEN least(c.available_at, v_now - interval '500 ms') END
         )
         ORDER BY c.priority, c.available_at
     )
@@ -1178,6 +1182,60 @@ END;
 COMMENT ON FUNCTION lockstep._may_see(text) IS
     'Tells whether the caller may see a workflow that this role enqueued.';
 
+-- sql/30_internal/may_start_suspect.sql
+
+-- Tells whether the rate limits of its queues let an executor start a suspect within a lease.
+--
+-- Of each queue the first thousand suspects are looked at.
+CREATE FUNCTION lockstep._may_start_suspect(p_executor lockstep.executor, p_now timestamptz)
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_soon constant double precision := extract(EPOCH FROM p_executor.lease_duration)::double precision;
+BEGIN
+    RETURN EXISTS (
+        SELECT
+        FROM unnest(p_executor.queues) AS n (queue_name)
+        LEFT JOIN lockstep.queue AS q ON q.queue_name = n.queue_name
+        CROSS JOIN LATERAL (
+            SELECT w.queue_partition_key
+            FROM lockstep.workflow_status AS w
+            WHERE (w.status = 'ENQUEUED') IS TRUE  -- as the index of suspects says it, and no other
+                AND lockstep._is_suspect(w.attempts, w.max_attempts)
+                AND w.queue_name = n.queue_name
+                AND w.workflow_name = ANY (p_executor.workflow_names)
+                AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+            ORDER BY w.priority, w.available_at
+            LIMIT 1000
+        ) AS suspect
+        WHERE q.is_paused IS NOT TRUE
+            AND (
+                q.rate_limit IS NULL
+                OR coalesce(
+                    (lockstep._rate_room(q.queue_name, false, '', q.rate_limit, q.rate_period, p_now)).next_in, 0
+                ) <= v_soon
+            )
+            AND (
+                q.partition_rate_limit IS NULL
+                OR coalesce(
+                    (
+                        lockstep._rate_room(
+                            q.queue_name, true, coalesce(suspect.queue_partition_key, ''),
+                            q.partition_rate_limit, q.partition_rate_period, p_now
+                        )
+                    ).next_in,
+                    0
+                ) <= v_soon
+            )
+    );
+END
+$$;
+COMMENT ON FUNCTION lockstep._may_start_suspect(lockstep.executor, timestamptz) IS
+    'Tells whether the rate limits of its queues let an executor start a suspect within a lease.';
+
 -- sql/30_internal/mermaid_text.sql
 
 -- Escapes a text for a quoted label of Mermaid, whose entities begin with a number sign.
@@ -1226,12 +1284,13 @@ COMMENT ON FUNCTION lockstep._one_line(text, int) IS
 -- that is locked is not waited for but read as "nothing now": the client that changes the
 -- queue in an open transaction must not stop a worker that serves others too.
 --
--- Suspects are passed over, or, if p_executor.alone_until is set, everything else is.
+-- Suspects are passed over, or, if p_is_alone, everything else is.
 -- look_again_in as _claim() describes it.
 CREATE FUNCTION lockstep._ready(
     p_executor lockstep.executor,
     p_max_count int,
     p_low_water jsonb,
+    p_is_alone boolean,
     OUT ready tid[],
     OUT taken_at timestamptz,
     OUT look_again_in double precision
@@ -1263,7 +1322,9 @@ BEGIN
     );
 
     IF v_limited = '{}' THEN
-        ready := lockstep._ready_in_queues(p_executor.queues, p_executor, p_max_count, p_low_water);
+        ready := lockstep._ready_in_queues(
+            p_executor.queues, p_executor, p_max_count, p_low_water, p_is_alone
+        );
     ELSE
         v_free := ARRAY(SELECT unnest(p_executor.queues) EXCEPT SELECT unnest(v_limited));
         v_held := ARRAY(
@@ -1309,11 +1370,11 @@ BEGIN
 
             IF r_queue.queue_name IS NULL THEN
                 ready := ready || lockstep._ready_in_queues(
-                    v_free, p_executor, p_max_count - cardinality(ready), p_low_water
+                    v_free, p_executor, p_max_count - cardinality(ready), p_low_water, p_is_alone
                 );
             ELSE
                 r_ready := lockstep._ready_in_limited_queue(
-                    r_queue, p_executor, p_max_count - cardinality(ready), taken_at
+                    r_queue, p_executor, p_max_count - cardinality(ready), taken_at, p_is_alone
                 );
                 ready := ready || r_ready.ready;
                 look_again_in := least(look_again_in, r_ready.look_again_in);
@@ -1322,7 +1383,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._ready(lockstep.executor, int, jsonb) IS
+COMMENT ON FUNCTION lockstep._ready(lockstep.executor, int, jsonb, boolean) IS
     'Locks the workflows that an executor may start now, in the order of their queues.';
 
 -- sql/30_internal/ready_in_queues.sql
@@ -1330,18 +1391,41 @@ COMMENT ON FUNCTION lockstep._ready(lockstep.executor, int, jsonb) IS
 -- Locks the first workflows of some queues without limits, those that _ready() asks for.
 --
 -- p_low_water as claim_workflows() describes it. Reads the claim index from its head, or
--- the mark, and leaves it after n rows. Locks workflow rows, skipping locked ones.
+-- the mark, and leaves it after n rows; suspects have an index of their own. Locks workflow
+-- rows, skipping locked ones.
 CREATE OR REPLACE FUNCTION lockstep._ready_in_queues(
     p_queues text[],
     p_executor lockstep.executor,
     p_max_count int,
-    p_low_water jsonb
+    p_low_water jsonb,
+    p_is_alone boolean
 )
 RETURNS tid[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF p_is_alone THEN
+        RETURN ARRAY(
+            SELECT suspect.row_id
+            FROM unnest(p_queues) AS q (queue_name)
+            CROSS JOIN LATERAL (
+                SELECT w.ctid AS row_id, w.priority, w.available_at
+                FROM lockstep.workflow_status AS w
+                WHERE (w.status = 'ENQUEUED') IS TRUE  -- as the index of suspects says it, and no other
+                    AND lockstep._is_suspect(w.attempts, w.max_attempts)
+                    AND w.queue_name = q.queue_name
+                    AND w.workflow_name = ANY (p_executor.workflow_names)
+                    AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+                ORDER BY w.priority, w.available_at
+                LIMIT p_max_count
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) AS suspect
+            ORDER BY suspect.priority, suspect.available_at
+            LIMIT p_max_count
+        );
+    END IF;
+
     RETURN ARRAY(
         WITH mark AS (
             SELECT m.queue_name, m.priority, m.available_at
@@ -1373,7 +1457,7 @@ BEGIN
                 AND w.status = 'ENQUEUED'
                 AND w.workflow_name = ANY (p_executor.workflow_names)
                 AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-                AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
+                AND NOT lockstep._is_suspect(w.attempts, w.max_attempts)
             ORDER BY w.priority, w.available_at
             LIMIT p_max_count
             FOR NO KEY UPDATE SKIP LOCKED
@@ -1383,7 +1467,7 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION lockstep._ready_in_queues(text[], lockstep.executor, int, jsonb) IS
+COMMENT ON FUNCTION lockstep._ready_in_queues(text[], lockstep.executor, int, jsonb, boolean) IS
     'Locks the first workflows of some queues without limits.';
 
 -- sql/30_internal/send_problem.sql
@@ -1494,12 +1578,15 @@ COMMENT ON FUNCTION lockstep._state_machine_of(oid, bytea) IS
 -- the last. So what ends in the dead letter died alone, and an innocent workflow is not
 -- charged with more than the deaths that made it a suspect.
 --
--- turn: 'take', a suspect waits and the executor holds nothing; 'wait', nothing may be
--- claimed, because the executor runs a suspect (look_again_in: for so many seconds more)
--- or shall run dry for one; 'none' otherwise. Where no executor is without work for a lease, half
--- of them claim nothing for a while, and then the other half, in turns whose length grows
--- with the time that a suspect has waited: so it waits no longer than a few times the
--- longest execution, and the rest of the work goes on.
+-- turn: 'take', a suspect waits and the executor holds nothing; 'take last', the same, but
+-- what is not suspected comes first; 'wait', nothing may be claimed, because the executor
+-- runs a suspect (look_again_in: for so many seconds more) or shall run dry for one; 'none'
+-- otherwise. Where suspects wait for longer than a lease, half of the executors are there for
+-- them: they claim nothing until they have run dry, unless a rate limit keeps the suspects back
+-- for longer than a lease, and the others take a suspect only if nothing else waits. Then it is
+-- the other half's turn; turns grow with the time that a suspect has waited. So it waits no
+-- longer than a few times the longest execution, and the rest of the work goes on, however
+-- many suspects there are.
 CREATE FUNCTION lockstep._turn_of_suspects(
     p_executor lockstep.executor,
     p_now timestamptz,
@@ -1512,60 +1599,70 @@ AS $$
 DECLARE
     v_since timestamptz;
     v_leases double precision;
+    v_is_turn boolean;
 BEGIN
     turn := 'none';
 
     IF p_executor.suspect_id IS NOT NULL THEN
-        IF p_executor.alone_until > p_now AND EXISTS (
+        IF NOT EXISTS (
             SELECT
             FROM lockstep.workflow_status AS w
             WHERE w.workflow_id = p_executor.suspect_id
                 AND (w.status, w.executor_id) IS NOT DISTINCT FROM ('PENDING', p_executor.executor_id)
         ) THEN
+            UPDATE lockstep.executor AS e
+            SET suspect_id = NULL, alone_until = NULL
+            WHERE e.executor_id = p_executor.executor_id;
+        ELSIF p_executor.alone_until > p_now THEN
             turn := 'wait';
             IF isfinite(p_executor.alone_until) THEN
                 look_again_in := extract(EPOCH FROM p_executor.alone_until - p_now)::double precision;
             END IF;
             RETURN;
         END IF;
-
-        UPDATE lockstep.executor AS e
-        SET suspect_id = NULL, alone_until = NULL
-        WHERE e.executor_id = p_executor.executor_id;
     END IF;
 
     v_since := (
-        SELECT min(w.available_at)
-        FROM lockstep.workflow_status AS w
-        WHERE (w.status = 'ENQUEUED') IS TRUE  -- as the index of suspects says it, and no other
-            AND lockstep._is_suspect(w.attempts, w.max_attempts)
-            AND w.queue_name = ANY (p_executor.queues)
-            AND w.workflow_name = ANY (p_executor.workflow_names)
-            AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-            AND NOT EXISTS (
-                SELECT
-                FROM lockstep.queue AS q
-                WHERE q.queue_name = w.queue_name
-                    AND q.is_paused
-            )
+        SELECT min(head.available_at)
+        FROM unnest(p_executor.queues) AS n (queue_name)
+        CROSS JOIN LATERAL (
+            SELECT w.available_at
+            FROM lockstep.workflow_status AS w
+            WHERE (w.status = 'ENQUEUED') IS TRUE  -- as the index of suspects says it, and no other
+                AND lockstep._is_suspect(w.attempts, w.max_attempts)
+                AND w.queue_name = n.queue_name
+                AND w.workflow_name = ANY (p_executor.workflow_names)
+                AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+            ORDER BY w.priority, w.available_at
+            LIMIT 1
+        ) AS head
+        WHERE NOT EXISTS (
+            SELECT
+            FROM lockstep.queue AS q
+            WHERE q.queue_name = n.queue_name
+                AND q.is_paused
+        )
     );
-
     IF v_since IS NULL THEN
-        RETURN;
-    ELSIF NOT EXISTS (
-        SELECT
-        FROM lockstep.workflow_status AS w
-        WHERE w.status = 'PENDING'
-            AND w.executor_id = p_executor.executor_id
-    ) THEN
-        turn := 'take';
         RETURN;
     END IF;
 
     v_leases := (
         extract(EPOCH FROM p_now - v_since) / extract(EPOCH FROM p_executor.lease_duration)
     )::double precision;
-    IF v_leases >= 1 AND floor(ln(v_leases) / ln(2))::int % 2 = abs(hashtext(p_executor.executor_id) % 2) THEN
+    v_is_turn := CASE
+        WHEN v_leases >= 1
+            THEN floor(ln(v_leases) / ln(2))::int % 2 = abs(hashtext(p_executor.executor_id) % 2)
+    END;
+
+    IF NOT EXISTS (
+        SELECT
+        FROM lockstep.workflow_status AS w
+        WHERE w.status = 'PENDING'
+            AND w.executor_id = p_executor.executor_id
+    ) THEN
+        turn := CASE WHEN v_is_turn IS FALSE THEN 'take last' ELSE 'take' END;
+    ELSIF v_is_turn AND lockstep._may_start_suspect(p_executor, p_now) THEN
         turn := 'wait';
     END IF;
 END
@@ -1876,7 +1973,7 @@ SET enable_bitmapscan = off
 SET jit = off
 AS $$
 DECLARE
-    v_alone_until timestamptz;
+    v_is_alone boolean;
     v_size bigint;
     v_ended text[] := ARRAY[]::text[];
     r_executor lockstep.executor;
@@ -1890,12 +1987,11 @@ BEGIN
     WHERE e.executor_id = fail_too_large.executor_id;
 
     -- the claim may have been one of a suspect
-    FOREACH v_alone_until IN ARRAY ARRAY['infinity', NULL]::timestamptz[]
+    FOREACH v_is_alone IN ARRAY '{t,f}'::boolean[]
     LOOP
-        r_executor.alone_until := v_alone_until;
         SELECT w.*
         INTO r_workflow
-        FROM lockstep._ready(r_executor, 1, fail_too_large.low_water) AS r
+        FROM lockstep._ready(r_executor, 1, fail_too_large.low_water, v_is_alone) AS r
         INNER JOIN lockstep.workflow_status AS w ON w.ctid = r.ready[1];
 
         CONTINUE WHEN NOT FOUND;
@@ -1935,6 +2031,117 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.fail_too_large(text, jsonb) IS
     'Fails the workflow that an executor would claim next if no answer can hold it.';
+
+-- sql/40_workflow/finish_workflows.sql
+
+-- Finishes workflows of an executor with their output or error.
+--
+-- outcomes: [{"workflow_id", "attempt", "output"} or {…, "error", "retries": the
+-- function's own policy or null, "is_final"}, …]. An error that is not final is tried
+-- again by the policy of the row, else by the function's: the workflow becomes
+-- DELAYED, with attempts as suspend_workflows() leaves it, and the steps whose failure ended
+-- it run again. Returns the ids of
+-- those that the executor had lost, which stay as they are; one that this very
+-- attempt finished before is not lost, so a call whose answer was cut off can be
+-- sent again.
+--
+-- Lock order: the executor row (FOR KEY SHARE), then workflow rows, then as
+-- _settle_ended(). Gives up with 55P03 when a row stays locked, so that one client's
+-- open transaction cannot hold up an executor's whole batch.
+CREATE OR REPLACE FUNCTION lockstep.finish_workflows(executor_id text, outcomes jsonb)
+RETURNS SETOF text
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '500ms'
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_ended text[];
+    v_failed text[];
+    v_retried text[];
+    v_queues text[];
+BEGIN
+    PERFORM lockstep._hold_executor(finish_workflows.executor_id);
+
+    WITH ended AS (
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = CASE WHEN f.error IS NULL THEN 'SUCCESS' ELSE 'ERROR' END,
+            output = f.output,
+            error = f.error,
+            failures = w.failures + (f.error IS NOT NULL)::int,
+            completed_at = v_now
+        FROM jsonb_to_recordset(finish_workflows.outcomes) AS f (
+            workflow_id text, attempt int, output jsonb, error jsonb, retries jsonb, is_final boolean
+        )
+        WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
+            AND (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', finish_workflows.executor_id, f.attempt)
+            AND (
+                f.error IS NULL
+                OR f.is_final
+                OR lockstep._retry_pause(coalesce(w.retries, f.retries), w.failures + 1) IS NULL
+            )
+        RETURNING w.workflow_id, w.error IS NOT NULL AS is_failure
+    )
+
+    SELECT
+        coalesce(array_agg(e.workflow_id), '{}'),
+        coalesce(array_agg(e.workflow_id) FILTER (WHERE e.is_failure), '{}')
+    INTO v_ended, v_failed
+    FROM ended AS e;
+
+    PERFORM lockstep._settle_ended(v_ended, v_failed);
+
+    IF cardinality(v_ended) = jsonb_array_length(finish_workflows.outcomes) THEN
+        RETURN;
+    END IF;
+
+    WITH retried AS (
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = 'DELAYED',
+            error = f.error,
+            failures = w.failures + 1,
+            executor_id = NULL,
+            attempts = w.attempts - 1 - (e.suspect_id IS NOT DISTINCT FROM w.workflow_id)::int,
+            available_at = v_now + lockstep._retry_pause(coalesce(w.retries, f.retries), w.failures + 1)
+        FROM jsonb_to_recordset(finish_workflows.outcomes)
+            AS f (workflow_id text, attempt int, error jsonb, retries jsonb)
+        INNER JOIN lockstep.executor AS e ON e.executor_id = finish_workflows.executor_id
+        WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
+            AND (w.status, w.executor_id, w.attempts)
+            IS NOT DISTINCT FROM ('PENDING', finish_workflows.executor_id, f.attempt)
+        RETURNING w.workflow_id, w.queue_name
+    )
+
+    SELECT array_agg(r.workflow_id), array_agg(DISTINCT r.queue_name)
+    INTO v_retried, v_queues
+    FROM retried AS r;
+
+    IF v_retried IS NOT NULL THEN
+        PERFORM lockstep._forget_failures(v_retried);
+        PERFORM lockstep._ring_for_free_places(v_retried);
+        PERFORM lockstep._ring_doorbell(v_queues, 'due');
+    END IF;
+
+    RETURN QUERY
+    SELECT f.workflow_id
+    FROM jsonb_to_recordset(finish_workflows.outcomes) AS f (workflow_id text, attempt int)
+    WHERE f.workflow_id <> ALL (v_ended || v_retried)
+        AND NOT EXISTS (
+            SELECT
+            FROM lockstep.workflow_status AS w
+            WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
+                AND w.status IN ('SUCCESS', 'ERROR')
+                AND w.executor_id = finish_workflows.executor_id
+                AND w.attempts = f.attempt
+        );
+END
+$$;
+COMMENT ON FUNCTION lockstep.finish_workflows(text, jsonb) IS
+    'Finishes workflows of an executor; returns the ids of those that it had lost.';
 
 -- sql/40_workflow/get_workflow.sql
 
@@ -2216,6 +2423,10 @@ COMMENT ON FUNCTION lockstep.resume_workflow(text) IS
 -- went: "suspended"; "ready" when something of it is there already, "busy" when an
 -- open transaction may be bringing it (both: keep it and try again); "lost".
 --
+-- The execution is not counted as an attempt, and a suspect that began it alone is forgiven one
+-- death: it need not kill. Else a workflow that lives for months would be suspected at each
+-- waking, once workers have died under it for other reasons.
+--
 -- Closes the races with those who wake it. send_message() locks the workflow row FOR
 -- KEY SHARE before it inserts, this locks it FOR UPDATE before it looks; who ends an
 -- awaited workflow has its row locked, this locks it FOR SHARE; who sets an event
@@ -2236,11 +2447,17 @@ SET lock_timeout = '500ms'
 AS $$
 #variable_conflict use_column
 DECLARE
+    v_suspect_id text;
     v_available_at timestamptz;
     v_suspended text[] := ARRAY[]::text[];
     r_suspension record;
 BEGIN
     PERFORM lockstep._hold_executor(suspend_workflows.executor_id);
+
+    SELECT e.suspect_id
+    INTO v_suspect_id
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = suspend_workflows.executor_id;
 
     FOR r_suspension IN
         SELECT
@@ -2312,7 +2529,7 @@ BEGIN
                 ELSE coalesce(v_available_at, clock_timestamp())
             END,
             executor_id = NULL,
-            attempts = w.attempts - 1
+            attempts = w.attempts - 1 - (w.workflow_id IS NOT DISTINCT FROM v_suspect_id)::int
         WHERE w.workflow_id = r_suspension.workflow_id;
 
         v_suspended := v_suspended || r_suspension.workflow_id;
@@ -3744,6 +3961,7 @@ CREATE OR REPLACE FUNCTION lockstep._ready_in_limited_queue(
     p_executor lockstep.executor,
     p_max_count int,
     p_now timestamptz,
+    p_is_alone boolean,
     OUT ready tid[],
     OUT look_again_in double precision
 )
@@ -3790,12 +4008,16 @@ BEGIN
 
     IF v_room <= 0 THEN
         RETURN;
+    ELSIF p_is_alone
+        AND num_nonnulls(p_queue.partition_concurrency, p_queue.partition_rate_limit) > 0
+    THEN
+        ready := lockstep._ready_suspect_in_partitions(p_queue, p_executor, p_now);
     ELSIF p_queue.partition_concurrency IS NOT NULL OR p_queue.partition_rate_limit IS NOT NULL THEN
         SELECT r.ready, r.look_again_in
         INTO ready, look_again_in
         FROM lockstep._ready_in_partitions(p_queue, p_executor, v_room, p_now) AS r;
     ELSE
-        ready := lockstep._ready_in_queues(ARRAY[p_queue.queue_name], p_executor, v_room, NULL);
+        ready := lockstep._ready_in_queues(ARRAY[p_queue.queue_name], p_executor, v_room, NULL, p_is_alone);
     END IF;
 
     IF p_queue.rate_limit IS NOT NULL AND cardinality(ready) > 0 THEN
@@ -3805,7 +4027,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._ready_in_limited_queue(lockstep.queue, lockstep.executor, int, timestamptz) IS
+COMMENT ON FUNCTION lockstep._ready_in_limited_queue(lockstep.queue, lockstep.executor, int, timestamptz, boolean) IS
     'Locks the workflows of a limited queue that may start now.';
 
 -- sql/70_queue/ready_in_partition.sql
@@ -3813,7 +4035,7 @@ COMMENT ON FUNCTION lockstep._ready_in_limited_queue(lockstep.queue, lockstep.ex
 -- Locks the first workflows of one partition, beside those that are taken already.
 --
 -- p_partition_key NULL: those without a key. They have no index of their own, so only
--- the first thousand that wait in the queue are looked at for them.
+-- the first thousand that wait in the queue are looked at for them. Suspects are passed over.
 --
 -- Locks workflow rows, skipping locked ones.
 CREATE OR REPLACE FUNCTION lockstep._ready_in_partition(
@@ -3840,7 +4062,7 @@ BEGIN
                 AND w.status = 'ENQUEUED'
                 AND w.workflow_name = ANY (p_executor.workflow_names)
                 AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-                AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
+                AND NOT lockstep._is_suspect(w.attempts, w.max_attempts)
                 AND w.ctid <> ALL (p_taken)
             ORDER BY w.queue_partition_key, w.priority, w.available_at
             LIMIT p_max_count
@@ -3863,7 +4085,7 @@ BEGIN
         WHERE h.queue_partition_key IS NULL
             AND h.workflow_name = ANY (p_executor.workflow_names)
             AND (h.app_version IS NULL OR h.app_version = p_executor.app_version)
-            AND h.is_suspect = (p_executor.alone_until IS NOT NULL)
+            AND NOT h.is_suspect
             AND h.row_id <> ALL (p_taken)
         LIMIT p_max_count
     );
@@ -3990,7 +4212,7 @@ BEGIN
                     AND w.status = 'ENQUEUED'
                     AND w.workflow_name = ANY (p_executor.workflow_names)
                     AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
-                    AND lockstep._is_suspect(w.attempts, w.max_attempts) = (p_executor.alone_until IS NOT NULL)
+                    AND NOT lockstep._is_suspect(w.attempts, w.max_attempts)
                 ORDER BY w.queue_partition_key, w.priority, w.available_at
                 LIMIT 1
                 FOR NO KEY UPDATE SKIP LOCKED
@@ -4068,6 +4290,78 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._ready_in_partitions(lockstep.queue, lockstep.executor, int, timestamptz) IS
     'Locks the workflows of a queue with limits per partition that may start now.';
+
+-- sql/70_queue/ready_suspect_in_partitions.sql
+
+-- Locks the first suspect of a queue with limits per partition that may start now.
+--
+-- Partitions do not take turns here: of the suspects the first is first, of those among the
+-- first thousand whose partition has room.
+--
+-- The caller holds the queue row. Locks a workflow row, skipping locked ones.
+CREATE FUNCTION lockstep._ready_suspect_in_partitions(
+    p_queue lockstep.queue,
+    p_executor lockstep.executor,
+    p_now timestamptz
+)
+RETURNS tid[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_running constant jsonb := (
+        SELECT coalesce(jsonb_object_agg(r.partition_key, r.running_count), '{}')
+        FROM (
+            SELECT coalesce(w.queue_partition_key, '') AS partition_key, count(*) AS running_count
+            FROM lockstep.workflow_status AS w
+            WHERE w.status = 'PENDING'
+                AND w.queue_name = p_queue.queue_name
+            GROUP BY 1
+        ) AS r
+    );
+    r_suspect record;
+BEGIN
+    FOR r_suspect IN
+        SELECT w.ctid AS row_id, coalesce(w.queue_partition_key, '') AS partition_key
+        FROM lockstep.workflow_status AS w
+        WHERE (w.status = 'ENQUEUED') IS TRUE  -- as the index of suspects says it, and no other
+            AND lockstep._is_suspect(w.attempts, w.max_attempts)
+            AND w.queue_name = p_queue.queue_name
+            AND w.workflow_name = ANY (p_executor.workflow_names)
+            AND (w.app_version IS NULL OR w.app_version = p_executor.app_version)
+        ORDER BY w.priority, w.available_at
+        LIMIT 1000
+    LOOP
+        CONTINUE WHEN (v_running ->> r_suspect.partition_key)::int >= p_queue.partition_concurrency;
+        CONTINUE WHEN p_queue.partition_rate_limit IS NOT NULL AND (
+            lockstep._rate_room(
+                p_queue.queue_name, true, r_suspect.partition_key, p_queue.partition_rate_limit,
+                p_queue.partition_rate_period, p_now
+            )
+        ).room = 0;
+
+        PERFORM
+        FROM lockstep.workflow_status AS w
+        WHERE w.ctid = r_suspect.row_id
+            AND w.status = 'ENQUEUED'
+            AND w.queue_name = p_queue.queue_name  -- or it was moved meanwhile
+        FOR NO KEY UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
+
+        IF p_queue.partition_rate_limit IS NOT NULL THEN
+            PERFORM lockstep._log_starts(
+                p_queue.queue_name, true, ARRAY[r_suspect.partition_key], ARRAY[1],
+                p_queue.partition_rate_period, p_now
+            );
+        END IF;
+        RETURN ARRAY[r_suspect.row_id];
+    END LOOP;
+
+    RETURN ARRAY[]::tid[];
+END
+$$;
+COMMENT ON FUNCTION lockstep._ready_suspect_in_partitions(lockstep.queue, lockstep.executor, timestamptz) IS
+    'Locks the first suspect of a queue with limits per partition that may start now.';
 
 -- sql/72_trigger/enqueue_rows.sql
 

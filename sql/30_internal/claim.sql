@@ -47,11 +47,11 @@ BEGIN
     FOREACH v_is_alone IN ARRAY
         CASE r_turn.turn WHEN 'take' THEN '{t,f}' WHEN 'take last' THEN '{f,t}' ELSE '{f}' END::boolean[]
     LOOP
-        r_executor.alone_until := CASE WHEN v_is_alone THEN timestamptz 'infinity' END;
         r_ready := lockstep._ready(
             r_executor,
             CASE WHEN v_is_alone THEN 1 ELSE p_max_count END,
-            CASE WHEN NOT v_is_alone THEN p_low_water END
+            CASE WHEN NOT v_is_alone THEN p_low_water END,
+            v_is_alone
         );
         v_ready := r_ready.ready;
         look_again_in := least(look_again_in, r_ready.look_again_in);

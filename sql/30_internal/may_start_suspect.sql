@@ -8,7 +8,7 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    v_soon constant double precision := extract(EPOCH FROM p_executor.lease_duration);
+    v_soon constant double precision := extract(EPOCH FROM p_executor.lease_duration)::double precision;
 BEGIN
     RETURN EXISTS (
         SELECT

@@ -6,12 +6,13 @@
 -- that is locked is not waited for but read as "nothing now": the client that changes the
 -- queue in an open transaction must not stop a worker that serves others too.
 --
--- Suspects are passed over, or, if p_executor.alone_until is set, everything else is.
+-- Suspects are passed over, or, if p_is_alone, everything else is.
 -- look_again_in as _claim() describes it.
 CREATE OR REPLACE FUNCTION lockstep._ready(
     p_executor lockstep.executor,
     p_max_count int,
     p_low_water jsonb,
+    p_is_alone boolean,
     OUT ready tid[],
     OUT taken_at timestamptz,
     OUT look_again_in double precision
@@ -43,7 +44,9 @@ BEGIN
     );
 
     IF v_limited = '{}' THEN
-        ready := lockstep._ready_in_queues(p_executor.queues, p_executor, p_max_count, p_low_water);
+        ready := lockstep._ready_in_queues(
+            p_executor.queues, p_executor, p_max_count, p_low_water, p_is_alone
+        );
     ELSE
         v_free := ARRAY(SELECT unnest(p_executor.queues) EXCEPT SELECT unnest(v_limited));
         v_held := ARRAY(
@@ -89,11 +92,11 @@ BEGIN
 
             IF r_queue.queue_name IS NULL THEN
                 ready := ready || lockstep._ready_in_queues(
-                    v_free, p_executor, p_max_count - cardinality(ready), p_low_water
+                    v_free, p_executor, p_max_count - cardinality(ready), p_low_water, p_is_alone
                 );
             ELSE
                 r_ready := lockstep._ready_in_limited_queue(
-                    r_queue, p_executor, p_max_count - cardinality(ready), taken_at
+                    r_queue, p_executor, p_max_count - cardinality(ready), taken_at, p_is_alone
                 );
                 ready := ready || r_ready.ready;
                 look_again_in := least(look_again_in, r_ready.look_again_in);
@@ -102,5 +105,5 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._ready(lockstep.executor, int, jsonb) IS
+COMMENT ON FUNCTION lockstep._ready(lockstep.executor, int, jsonb, boolean) IS
     'Locks the workflows that an executor may start now, in the order of their queues.';

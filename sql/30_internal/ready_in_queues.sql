@@ -7,14 +7,15 @@ CREATE OR REPLACE FUNCTION lockstep._ready_in_queues(
     p_queues text[],
     p_executor lockstep.executor,
     p_max_count int,
-    p_low_water jsonb
+    p_low_water jsonb,
+    p_is_alone boolean
 )
 RETURNS tid[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF p_executor.alone_until IS NOT NULL THEN
+    IF p_is_alone THEN
         RETURN ARRAY(
             SELECT suspect.row_id
             FROM unnest(p_queues) AS q (queue_name)
@@ -76,5 +77,5 @@ BEGIN
     );
 END
 $$;
-COMMENT ON FUNCTION lockstep._ready_in_queues(text[], lockstep.executor, int, jsonb) IS
+COMMENT ON FUNCTION lockstep._ready_in_queues(text[], lockstep.executor, int, jsonb, boolean) IS
     'Locks the first workflows of some queues without limits.';

@@ -20,7 +20,7 @@ SET enable_bitmapscan = off
 SET jit = off
 AS $$
 DECLARE
-    v_alone_until timestamptz;
+    v_is_alone boolean;
     v_size bigint;
     v_ended text[] := ARRAY[]::text[];
     r_executor lockstep.executor;
@@ -34,12 +34,11 @@ BEGIN
     WHERE e.executor_id = fail_too_large.executor_id;
 
     -- the claim may have been one of a suspect
-    FOREACH v_alone_until IN ARRAY ARRAY['infinity', NULL]::timestamptz[]
+    FOREACH v_is_alone IN ARRAY '{t,f}'::boolean[]
     LOOP
-        r_executor.alone_until := v_alone_until;
         SELECT w.*
         INTO r_workflow
-        FROM lockstep._ready(r_executor, 1, fail_too_large.low_water) AS r
+        FROM lockstep._ready(r_executor, 1, fail_too_large.low_water, v_is_alone) AS r
         INNER JOIN lockstep.workflow_status AS w ON w.ctid = r.ready[1];
 
         CONTINUE WHEN NOT FOUND;

@@ -14,6 +14,7 @@ CREATE OR REPLACE FUNCTION lockstep._ready_in_limited_queue(
     p_executor lockstep.executor,
     p_max_count int,
     p_now timestamptz,
+    p_is_alone boolean,
     OUT ready tid[],
     OUT look_again_in double precision
 )
@@ -60,7 +61,7 @@ BEGIN
 
     IF v_room <= 0 THEN
         RETURN;
-    ELSIF p_executor.alone_until IS NOT NULL
+    ELSIF p_is_alone
         AND num_nonnulls(p_queue.partition_concurrency, p_queue.partition_rate_limit) > 0
     THEN
         ready := lockstep._ready_suspect_in_partitions(p_queue, p_executor, p_now);
@@ -69,7 +70,7 @@ BEGIN
         INTO ready, look_again_in
         FROM lockstep._ready_in_partitions(p_queue, p_executor, v_room, p_now) AS r;
     ELSE
-        ready := lockstep._ready_in_queues(ARRAY[p_queue.queue_name], p_executor, v_room, NULL);
+        ready := lockstep._ready_in_queues(ARRAY[p_queue.queue_name], p_executor, v_room, NULL, p_is_alone);
     END IF;
 
     IF p_queue.rate_limit IS NOT NULL AND cardinality(ready) > 0 THEN
@@ -79,5 +80,5 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._ready_in_limited_queue(lockstep.queue, lockstep.executor, int, timestamptz) IS
+COMMENT ON FUNCTION lockstep._ready_in_limited_queue(lockstep.queue, lockstep.executor, int, timestamptz, boolean) IS
     'Locks the workflows of a limited queue that may start now.';
