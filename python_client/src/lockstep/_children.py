@@ -61,7 +61,7 @@ def _await_result(
     """Wait for a workflow's result, of one that ``start`` starts in the same step if given."""
 
     def output_of(run: Run, text: str | None) -> Any:
-        value = run.load(text)
+        value = run.payloads.load(text)
         return value if returns is None else returns.decode(value)
 
     async def operation(run: Run, step_id: int, begun: RecordedStep | None) -> Any:

@@ -21,7 +21,7 @@ class RecordedFailure:
 
 
 def _output_of(run: Run, recorded: RecordedStep) -> Any:
-    return run.load(recorded.output)
+    return run.payloads.load(recorded.output)
 
 
 def failure_of(document: dict[str, Any]) -> Exception:
@@ -53,7 +53,7 @@ def durable(
         recorded = run.recorded(step_id, name)
         if recorded is not None and recorded.is_finished:
             if recorded.error is not None:
-                raise failure(run.open_error(decode_json(recorded.error)))
+                raise failure(run.payloads.open_error(decode_json(recorded.error)))
             return replay(run, recorded)
         try:
             outcome = await operation(run, step_id, recorded)
@@ -63,7 +63,7 @@ def durable(
             await record(run, step_id, name, error=encode_error(error))
             raise
         if isinstance(outcome, RecordedFailure):
-            raise failure(run.open_error(outcome.document))
+            raise failure(run.payloads.open_error(outcome.document))
         return outcome
 
     return run.branches.call(call)

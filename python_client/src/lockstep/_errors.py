@@ -18,7 +18,7 @@ LockstepError
 ├── ResultTimeout                   the result did not come in time (a TimeoutError)
 ├── WaitTimeout                     what was waited for did not come (a TimeoutError)
 ├── Unserializable                  a value that JSON in Postgres cannot hold
-├── PayloadError                    a payload that the codec cannot read
+├── PayloadError                    a payload that the codec cannot read or write
 ├── InvalidInput                    inputs that do not fit the workflow's signature
 ├── NotInWorkflow                   a primitive called outside of a workflow
 ├── BlockingCall                    a blocking call that would stop the event loop
@@ -143,7 +143,11 @@ class Unserializable(LockstepError):
 
 
 class PayloadError(LockstepError):
-    """A payload cannot be read: another codec wrote it, or one with another key."""
+    """
+    The codec cannot read or write a payload.
+
+    Another one wrote it, or one with another key; or the codec itself failed.
+    """
 
 
 class InvalidInput(LockstepError):

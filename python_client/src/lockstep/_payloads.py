@@ -8,8 +8,7 @@ so that sealed and plain ones may stand beside each other: a trigger or psql kno
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeGuard
 
 from ._codec import decode_if_readable, decode_json, encode
@@ -23,7 +22,7 @@ class PayloadCodec(Protocol):
     Turns payloads into bytes that only the application can read, and back.
 
     ``name`` stands beside each sealed value in the database: another codec refuses it.
-    ``decode`` raises any Exception for what it cannot read. Both are called on the event
+    Both raise any Exception for what they cannot read or write. They are called on the event
     loop and, for plain functions, on threads.
     """
 
@@ -36,15 +35,25 @@ class PayloadCodec(Protocol):
 class Payloads:
     """What a worker or client does to each value that it writes or reads."""
 
-    def __init__(self, codec: PayloadCodec | None, *, is_strict: bool = False) -> None:
+    def __init__(
+        self,
+        codec: PayloadCodec | None,
+        *,
+        is_strict: bool = False,
+        on_failure: Callable[[PayloadError], None] | None = None,
+    ) -> None:
         self._codec = codec
         self._is_strict = is_strict  # a worker: no user code may get a sealed value for a plain one
+        self._on_failure = on_failure
 
     def seal(self, text: str) -> str:
         """Return the JSON text of a value as it is stored."""
         if self._codec is None:
             return text
-        data = base64.b64encode(self._codec.encode(text.encode())).decode()
+        try:
+            data = base64.b64encode(self._codec.encode(text.encode())).decode()
+        except Exception as error:
+            raise self._failure("write", error) from error
         return encode({_MARK: self._codec.name, "data": data})
 
     def store(self, value: Any) -> str:
@@ -53,6 +62,8 @@ class Payloads:
 
     def store_all(self, values: Sequence[Any]) -> str:
         """Return the JSON text of positional arguments, each stored by itself."""
+        if self._codec is None:
+            return encode(list(values))
         return f"[{','.join(map(self.store, values))}]"
 
     def store_named(self, values: Mapping[str, Any]) -> str:
@@ -73,15 +84,21 @@ class Payloads:
             return value
         if self._codec is None or value[_MARK] != self._codec.name:
             own = "none" if self._codec is None else f'"{self._codec.name}"'
-            raise PayloadError(
-                f'a payload needs the codec "{value[_MARK]}", and this one has {own}'
-            )
+            raise self._noted(f'a payload needs the codec "{value[_MARK]}", and this one has {own}')
         try:
             return decode_json(self._codec.decode(base64.b64decode(value["data"])).decode())
-        except (Exception, binascii.Error) as error:
-            raise PayloadError(
-                f'the codec "{self._codec.name}" cannot read a payload: {type(error).__name__}'
-            ) from error
+        except Exception as error:
+            raise self._failure("read", error) from error
+
+    def _failure(self, what: str, error: Exception) -> PayloadError:
+        name = None if self._codec is None else self._codec.name
+        return self._noted(f'the codec "{name}" cannot {what} a payload: {type(error).__name__}')
+
+    def _noted(self, message: str) -> PayloadError:
+        error = PayloadError(message)
+        if self._on_failure is not None:
+            self._on_failure(error)
+        return error
 
     def load(self, text: str | None) -> Any:
         """Return the value of a stored JSON text."""
@@ -120,10 +137,13 @@ class Payloads:
         message = document.get("message")
         if not isinstance(message, str) or not message.startswith(f'{{"{_MARK}":'):
             return document
-        opened = self.load(message)
-        if isinstance(opened, str):
-            return document
-        return {**document, **opened, "type": document["type"]}
+        sealed = decode_if_readable(message)
+        if not _is_sealed(sealed):
+            return document  # what user code raised only looks like it
+        opened = self.open(sealed)
+        return (
+            {**document, **opened, "type": document["type"]} if opened is not sealed else document
+        )
 
 
 def _is_sealed(value: Any) -> TypeGuard[dict[str, Any]]:

@@ -82,7 +82,7 @@ def poll(
             await run.branches.wait(step_id, await run.start_timer(step_id, name, pause, count))
 
     def replay(run: Run, recorded: RecordedStep) -> Any:
-        return returns.decode(run.load(recorded.output))
+        return returns.decode(run.payloads.load(recorded.output))
 
     return durable(name, operation, replay=replay)
 

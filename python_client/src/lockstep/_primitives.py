@@ -116,11 +116,11 @@ def receive(
         while True:
             reply = await run.change("receives", step_id, **fields)
             if reply["outcome"] != "waiting":
-                return reply["outcome"] == "timed_out", run.load(reply["message"])
+                return reply["outcome"] == "timed_out", run.payloads.load(reply["message"])
             await run.branches.wait(step_id, run.moment(reply["remaining"]), topic=topic or "")
 
     def replay(run: Run, recorded: RecordedStep) -> tuple[bool, Any]:
-        return recorded.attempts == 0, run.load(recorded.output)
+        return recorded.attempts == 0, run.payloads.load(recorded.output)
 
     async def received(outcome: Coroutine[Any, Any, tuple[bool, Any]]) -> Any:
         return message_of(*await outcome)
@@ -193,12 +193,12 @@ def get_event(
         reply = await look_until_it_comes(run, step_id, "get_event", awaited, timeout)
         if reply["outcome"] == "timed_out":
             raise _no_event(awaited)
-        return run.load(reply["output"])
+        return run.payloads.load(reply["output"])
 
     def replay(run: Run, recorded: RecordedStep) -> Any:
         if recorded.attempts == 0:
             raise _no_event(awaited)
-        return run.load(recorded.output)
+        return run.payloads.load(recorded.output)
 
     return durable("get_event", operation, replay=replay)
 

@@ -13,6 +13,7 @@ from ._branches import Branches, RunEnded
 from ._codec import decode_json, encode, encode_error
 from ._errors import InvalidInput, NotDeterministic, PayloadError, StepMismatch, Unserializable
 from ._options import SCHEDULED_AT
+from ._payloads import Payloads
 
 if TYPE_CHECKING:
     from ._functions import WorkflowFunction
@@ -61,7 +62,9 @@ class Run:
     def __init__(self, worker: Worker, claimed: dict[str, Any]) -> None:
         self.worker = worker
         self.loop = worker.loop
-        self.payloads = worker.payloads
+        self.payloads = Payloads(
+            worker.app.codec, is_strict=True, on_failure=self._note_payload_failure
+        )
         self.workflow_id: str = claimed["workflow_id"]
         self.workflow_name: str = claimed["workflow_name"]
         self.queue_name: str = claimed["queue_name"]
@@ -74,7 +77,7 @@ class Run:
             :-1
         ].decode()
         self._recorded: dict[int, RecordedStep] = {}
-        self._fatal: StepMismatch | PayloadError | None = None
+        self.fatal: StepMismatch | PayloadError | None = None
         self._unreplayed_count = 0
         self._loose_id = 0
         self.branches = Branches(self)
@@ -96,29 +99,16 @@ class Run:
     def recorded(self, step_id: int, step_name: str) -> RecordedStep | None:
         """Return what an earlier attempt recorded for the step, after comparing names."""
         step = self._recorded.get(step_id)
-        if self._fatal is None and step is not None and step.step_name != step_name:
-            self._fatal = StepMismatch(step_id, step.step_name, step_name)
-        if self._fatal is not None:
-            raise self._fatal  # also if user code caught it before
+        if self.fatal is None and step is not None and step.step_name != step_name:
+            self.fatal = StepMismatch(step_id, step.step_name, step_name)
+        if self.fatal is not None:
+            raise self.fatal  # also if user code caught it before
         if step is not None and step.is_finished:
             self._unreplayed_count -= 1
         return step
 
-    def load(self, text: str | None) -> Any:
-        """Return a recorded value; if the codec cannot read it the run is over."""
-        try:
-            return self.payloads.load(text)
-        except PayloadError as error:
-            self._fatal = error
-            raise
-
-    def open_error(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return a recorded error; if the codec cannot read it the run is over."""
-        try:
-            return self.payloads.open_error(document)
-        except PayloadError as error:
-            self._fatal = error
-            raise
+    def _note_payload_failure(self, error: PayloadError) -> None:
+        self.fatal = error
 
     def recorded_name(self, step_id: int) -> str | None:
         """Return the name under which an earlier attempt recorded a step, if it did."""
@@ -202,8 +192,8 @@ class Run:
             self.headers = decode_json(self._claimed["headers"]) or {}
             args, kwargs = workflow.arguments.decode(self._inputs_for(workflow))
             value = await workflow.call_in(self, args, kwargs)
-            if self._fatal is not None:
-                raise self._fatal
+            if self.fatal is not None:
+                raise self.fatal
             kind, document = "output", self.payloads.seal(workflow.returns.encode(value)[0])
         except BaseException as error:
             if self.ended is not None or isinstance(error, RunEnded):  # or the worker's end
@@ -212,8 +202,13 @@ class Run:
                 self.worker.log.warning(
                     'workflow "%s" raised %s', self.workflow_id, type(error).__name__
                 )
-            cause = self._fatal or error
-            kind, document = "error", self._error_document(cause)
+            cause = self.fatal or error
+            kind = "error"
+            try:
+                document = self._error_document(cause)
+            except PayloadError as unwritten:
+                cause = unwritten
+                document = self._error_document(cause)
             is_final = isinstance(cause, _FINAL_ERRORS) or not workflow.is_retried(cause)
             policy = workflow.retry_policy
             if isinstance(cause, PayloadError):

@@ -68,6 +68,8 @@ def step_flow(run: Run, step: StepFunction[..., Any], step_id: int) -> Generator
             outcome = {"output": run.payloads.seal(text)}
             failure = None
         except Exception as error:
+            if error is run.fatal:
+                raise  # the outcome cannot be written
             failure = error
             outcome = {"error": run.payloads.seal_error(encode_error(error))}
             pause = (
@@ -110,8 +112,8 @@ def outcome_of(
 ) -> Any:
     """Return a recorded output, or raise the recorded error; both are JSON texts."""
     if error is not None:
-        raise decode_error(run.open_error(decode_json(error)))
-    return step.returns.decode(run.load(output))
+        raise decode_error(run.payloads.open_error(decode_json(error)))
+    return step.returns.decode(run.payloads.load(output))
 
 
 async def drive(

@@ -221,6 +221,79 @@ async def test_workflow_waits_for_a_worker_that_can_read_it(
             await client.result(workflow_id)
 
 
+class Jammed(Vault):
+    """Fails to write, as long as it is jammed; what it says then is a secret, too."""
+
+    is_jammed = True
+
+    def encode(self, data: bytes) -> bytes:
+        if self.is_jammed:
+            raise OSError(SECRET)
+        return super().encode(data)
+
+
+@pytest.mark.parametrize("name", ["child", "failing_child", "plain", "swallows"])
+async def test_workflow_waits_for_a_codec_that_can_write(
+    client: lockstep.AsyncClient, run_worker: RunWorker, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    codec = Jammed(OLD)
+    app = app_with(codec)
+
+    @app.workflow
+    async def swallows(value: str) -> str:
+        with contextlib.suppress(Exception):
+            await lockstep.set_event("state", value)
+        return await app.workflows["child"](value)  # type: ignore[no-any-return]
+
+    workflow_id = await client.enqueue(name, SECRET)
+    async with run_worker(app):
+        await until_status(client, workflow_id, "DELAYED")
+        info = await client.get(workflow_id)
+        assert info.error == {
+            "type": "PayloadError",
+            "message": 'the codec "vault" cannot write a payload: OSError',
+        }
+        codec.is_jammed = False
+        await until_status(client, workflow_id, "ERROR" if name == "failing_child" else "SUCCESS")
+        if name in ("plain", "swallows"):
+            assert await client.get_event(workflow_id, "state") == SECRET
+    assert "is tried again later" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("codec", [Vault(OLD), None])
+async def test_error_that_looks_sealed_is_an_error_as_any_other(
+    database: Database, run_worker: RunWorker, codec: lockstep.PayloadCodec | None
+) -> None:
+    app = app_with(codec)
+    text = '{"$lockstep": is not what it seems'
+
+    @app.step
+    async def fails_for_good(value: str) -> None:
+        raise ValueError(value)
+
+    @app.workflow
+    async def goes_on(value: str) -> str:
+        with pytest.raises(ValueError, match="is not what it seems"):
+            await fails_for_good(value)
+        await lockstep.set_event("state", "failed")
+        await lockstep.receive("go")
+        return value
+
+    async with lockstep.AsyncClient(database.dsn, codec=codec) as client:
+        workflow_id = await client.enqueue("goes_on", text)
+        async with run_worker(app):
+            await until_status(client, workflow_id, "WAITING")
+            failed = await client.enqueue("failing_child", text)
+            with pytest.raises(lockstep.WorkflowFailed, match="is not what it seems"):
+                await client.result(failed)
+            assert len(await client.list()) == 2
+            assert len(await client.steps(workflow_id)) > 0
+        async with run_worker(app):
+            await client.send(workflow_id, "go", "go")
+            assert await client.result(workflow_id, timeout=timedelta(seconds=30)) == text
+
+
 async def test_plain_and_sealed_values_stand_beside_each_other(
     database: Database, client: lockstep.AsyncClient, run_worker: RunWorker
 ) -> None:
