@@ -14,7 +14,7 @@ from . import _own_transaction, _transaction
 from ._checks import refuse_bad_duration, refuse_bad_name, refuse_other_type, shown
 from ._children import call_child
 from ._codec import ArgumentCodec, ReturnCodec
-from ._exits import exits_contained
+from ._exits import EXITS, call_on_thread, failure_of
 from ._options import ConfiguredWorkflow, OnDuplicate
 from ._retry import Retry
 from ._run import Run
@@ -145,7 +145,9 @@ class WorkflowFunction(_Named[P, R]):
         if self.is_async:
             return await cast(Any, self.function(*args, **kwargs))
         run.branches.count_threads(1)
-        call = functools.partial(contextvars.copy_context().run, self.function, *args, **kwargs)
+        call = functools.partial(
+            contextvars.copy_context().run, call_on_thread, self.function, *args, **kwargs
+        )
         return await run.loop.run_in_executor(run.worker.threads, call)
 
 
@@ -214,8 +216,9 @@ class StepFunction(_Named[P, R]):
     ) -> Any:
         token = self._enter(run, action)
         try:
-            with exits_contained():
-                return await self.call_async(run, action, args, kwargs)
+            return await self.call_async(run, action, args, kwargs)
+        except EXITS as error:
+            raise failure_of(error) from error
         finally:
             current_scope.reset(token)
 
@@ -224,8 +227,9 @@ class StepFunction(_Named[P, R]):
     ) -> Any:
         token = self._enter(run, action)
         try:
-            with exits_contained():
-                return self.call_sync(run, action, args, kwargs)
+            return call_on_thread(self.call_sync, run, action, args, kwargs)
+        except EXITS as error:
+            raise failure_of(error) from error
         finally:
             current_scope.reset(token)
 

@@ -13,6 +13,7 @@ from typing import Any
 from ._codec import ReturnCodec, encode_error
 from ._durable import durable, record
 from ._errors import InvalidArgument, LockstepError, WaitTimeout
+from ._exits import call_on_thread
 from ._run import RecordedStep, Run
 from ._scope import Branch, Scope, StepCall, current_scope
 
@@ -95,7 +96,7 @@ async def _ask(
         if inspect.iscoroutinefunction(function):
             return await function(*args, **kwargs)
         context = contextvars.copy_context()
-        asked = functools.partial(context.run, function, *args, **kwargs)
+        asked = functools.partial(context.run, call_on_thread, function, *args, **kwargs)
         return await run.loop.run_in_executor(run.worker.threads, asked)
     finally:
         current_scope.reset(token)

@@ -39,10 +39,9 @@ from ._claimer import Claimer
 from ._codec import encode
 from ._dsn import masked, resolve_dsn, writable
 from ._errors import InvalidArgument, NotInstalled, PayloadError, translate
-from ._exits import task_factory
+from ._exits import tasks_contained
 from ._functions import WorkflowFunction
 from ._listener import Listener
-from ._payloads import Payloads
 from ._pulse import Pulse
 from ._queue_calls import declare_queue, difference_of
 from ._run import Run
@@ -116,7 +115,6 @@ class Worker:
         if not app.workflows:
             raise InvalidArgument("the app has no workflows: decorate one with @app.workflow")
         self.app = app
-        self.payloads = Payloads(app.codec, is_strict=True)
         undo = WorkflowFunction(compensation_of(app), COMPENSATE, "default")
         fill = WorkflowFunction(backfill, BACKFILL, "default")
         self.workflows = {**app.workflows, COMPENSATE: undo, BACKFILL: fill}
@@ -168,9 +166,10 @@ class Worker:
         self.scheduler = Scheduler(self)
         self.listener = Listener(self, self._dsn)
         watchdog = Watchdog(self, self._dsn, self._lease.total_seconds())
-        if self.loop.get_task_factory() is None:
-            self.loop.set_task_factory(task_factory)
+        with tasks_contained(self.loop):
+            await self._serve(watchdog)
 
+    async def _serve(self, watchdog: Watchdog) -> None:
         await self._check_installation()
         await self._declare()
         self.executor_id = await self._register(self.session.call)
@@ -196,8 +195,6 @@ class Worker:
             stopping.cancel()
             await self._shut_down(engine)
             watchdog.stop()
-            if self.loop.get_task_factory() is task_factory:
-                self.loop.set_task_factory(None)
 
     async def _until_stopped(
         self, engine: list[asyncio.Task[None]], stopping: asyncio.Task[Any]

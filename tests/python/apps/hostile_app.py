@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import lockstep
@@ -33,6 +34,8 @@ async def step_that(deed: str) -> Any:
 def plain_step_that(deed: str) -> None:
     if deed == "exits":
         sys.exit(3)
+    if deed == "ends an iterator":
+        raise StopIteration
     recurse(1)
 
 
@@ -74,6 +77,7 @@ async def do(deed: str) -> Any:
         "exits": lambda: SystemExit(3),
         "interrupts": lambda: KeyboardInterrupt(),
         "ends a generator": lambda: GeneratorExit(),
+        "ends an iterator": lambda: StopIteration(),
         "cancels": lambda: asyncio.CancelledError(),
     }[deed]()
 
@@ -91,6 +95,25 @@ async def workflow_whose_step(deed: str) -> Any:
 @app.workflow
 def workflow_whose_plain_step(deed: str) -> None:
     plain_step_that(deed)
+
+
+def look_that_stops() -> Any:
+    raise StopIteration
+
+
+@app.workflow
+def plain_workflow_that_stops() -> None:
+    look_that_stops()
+
+
+@app.workflow
+async def workflow_whose_thread_stops() -> None:
+    await plain_step_that.in_thread("ends an iterator")
+
+
+@app.workflow
+async def workflow_whose_poll_stops() -> None:
+    await lockstep.poll(look_that_stops, interval=timedelta(seconds=1))
 
 
 @app.workflow

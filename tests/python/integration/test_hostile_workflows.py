@@ -32,6 +32,7 @@ ENDS = {
     "exits": "SystemExit",
     "interrupts": "KeyboardInterrupt",
     "ends a generator": "GeneratorExit",
+    "ends an iterator": "RuntimeError",
     "cancels": "asyncio.exceptions.CancelledError",
 }
 
@@ -84,12 +85,20 @@ def test_whatever_a_workflow_returns_or_raises_only_it_fails(
 def test_plain_step_that_exits_or_recurses_only_fails(
     database: Database, start_worker: StartWorker
 ) -> None:
-    ids = {
-        deed: enqueue(database, "workflow_whose_plain_step", deed) for deed in ("exits", "recurses")
-    }
+    ends = {"exits": "StepFailed", "recurses": "RecursionError", "ends an iterator": "RuntimeError"}
+    ids = {deed: enqueue(database, "workflow_whose_plain_step", deed) for deed in ends}
     worker = start_worker(APP)
-    assert outcomes(database, ids) == {"exits": "StepFailed", "recurses": "RecursionError"}
+    assert outcomes(database, ids) == ends
     assert worker.process.poll() is None
+
+
+def test_stop_iteration_of_a_thread_keeps_nobody_waiting(
+    database: Database, start_worker: StartWorker
+) -> None:
+    whose = ("plain_workflow_that", "workflow_whose_thread", "workflow_whose_poll")
+    ids = {name: enqueue(database, f"{name}_stops") for name in whose}
+    start_worker(APP)
+    assert outcomes(database, ids) == dict.fromkeys(ids, "RuntimeError")
 
 
 def test_large_arguments_of_some_do_not_keep_others_from_running(
