@@ -92,14 +92,16 @@ def upgrade_lockstep(dsn: str | None = None) -> str:
     Raises psycopg.errors.LockNotAvailable if a transaction stays open that uses a table
     which the update has to alter.
     """
-    with psycopg.connect(resolve_dsn(dsn), autocommit=True) as connection:
+    dsn = resolve_dsn(dsn)
+    with password_masked(dsn), psycopg.connect(dsn, autocommit=True) as connection:
         installed = _installed_version(connection)
         if installed is None:
             raise NotInstalled('the database has no lockstep: run "lockstep install"')
         if numbers_of(installed) >= numbers_of(__version__):
             return f"lockstep {installed} is installed already"
-        script = _update_script(connection, installed)
-        connection.execute(cast(Any, f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
+        # in one message with the script: another session may get ours back from a pooler
+        patience = f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}';\n"
+        script = patience + _update_script(connection, installed)
         for tries_left in reversed(range(_TRIES)):
             try:
                 connection.execute(cast(Any, script))
@@ -117,11 +119,13 @@ def upgrade_lockstep(dsn: str | None = None) -> str:
 
 def _update_script(connection: psycopg.Connection[Any], installed: str) -> str:
     """Return what updates this database, which has Lockstep as an extension or as plain SQL."""
-    is_extension = connection.execute("SELECT FROM pg_extension WHERE extname = 'lockstep'")
+    is_extension = connection.execute(
+        "SELECT FROM pg_catalog.pg_extension WHERE extname = 'lockstep'"
+    )
     if is_extension.fetchone() is None:
         return _script(f"lockstep--{installed}--{__version__}.sql")
     path = connection.execute(
-        "SELECT FROM pg_extension_update_paths('lockstep')"
+        "SELECT FROM pg_catalog.pg_extension_update_paths('lockstep')"
         " WHERE source = %s AND target = %s AND path IS NOT NULL",
         [installed, __version__],
     )

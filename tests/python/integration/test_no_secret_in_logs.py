@@ -68,7 +68,7 @@ def test_worker_logs_neither_password_nor_payload(reached_by_tcp: Cluster, tmp_p
 
 
 @pytest.mark.parametrize("dsn", MALFORMED)
-@pytest.mark.parametrize("command", ["list", "install"])
+@pytest.mark.parametrize("command", ["list", "install", "upgrade"])
 def test_command_line_masks_the_password(
     dsn: str, command: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,7 @@ from releases import (
     run_script,
     update,
 )
-from servers import Cluster
+from servers import Cluster, pgbouncer
 from waiting import eventually
 
 PREVIOUS = RELEASES[-1]
@@ -375,6 +375,17 @@ def test_upgrade_gives_up_when_a_lock_is_not_to_be_had(
             upgrade_lockstep(empty.dsn)
         rival.rollback()
     assert fingerprint(empty) == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_upgrade_through_a_pooler_changes_nobody_elses_session(
+    empty: Database, cluster: Cluster, method: str
+) -> None:
+    install(empty, method, PREVIOUS)
+    with pgbouncer(cluster, "default_pool_size = 1") as bouncer:
+        pooled = Database(bouncer.dsn(empty.name))
+        assert upgrade_lockstep(pooled.dsn) == f"upgraded lockstep {PREVIOUS} to {VERSION}"
+        assert pooled.value("SHOW lock_timeout") == "0"
 
 
 def test_upgrade_says_that_the_server_lacks_the_files(
