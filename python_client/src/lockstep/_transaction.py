@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _CLEAN = (
     "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *;"
-    " SELECT pg_advisory_unlock_all(); DISCARD TEMP"
+    " SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP"
 )
 """Takes back what a step did to its session, so that it does not reach another step."""
 
