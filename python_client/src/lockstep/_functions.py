@@ -34,7 +34,8 @@ class _Named(Generic[P, R]):
     """A decorated function: what workflows and steps have in common."""
 
     def __init__(self, function: Callable[P, R], name: str | None) -> None:
-        if not inspect.isroutine(function) or inspect.isbuiltin(function):
+        routine: object = function
+        if not inspect.isroutine(routine) or inspect.isbuiltin(routine):
             raise TypeError(f"a workflow or step is a function, not {shown(function)}")
         self.function = function
         self.name = function.__name__ if name is None else name

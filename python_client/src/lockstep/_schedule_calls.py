@@ -109,7 +109,7 @@ def declaration(
         refuse_bad_duration("timeout", timeout, is_positive=True)
     for count in ("priority", "max_attempts"):
         if options.get(count) is not None:
-            refuse_other_type(count, options[count], int)  # type: ignore[literal-required]
+            refuse_other_type(count, options[count], int)
     if named_args is not None:
         refuse_other_type("named_args", named_args, Mapping)
     values: dict[str, Any] = dict(options)
