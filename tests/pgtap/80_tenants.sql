@@ -266,6 +266,24 @@ SELECT is(
 )
 FROM (VALUES ('viewer'), ('admin')) AS r (role);
 
+CREATE FUNCTION pg_temp.look_count()
+RETURNS bigint
+LANGUAGE sql
+AS $$
+    SELECT t.seq_scan + t.idx_scan
+    FROM pg_stat_xact_user_tables AS t
+    WHERE t.relid = 'lockstep.workflow_status'::regclass
+$$;
+CREATE TEMPORARY TABLE looks AS SELECT pg_temp.look_count() AS look_count;
+SELECT is(
+    pg_temp.answer_to('viewer', format('SELECT count(*) AS n FROM lockstep.%I', t.name)) -> 0 ->> 'n' > '0', true,
+    format('a viewer reads all of %s', t.name)
+)
+FROM unnest('{operation_outputs,notifications,workflow_events,workflow_streams}'::text[]) AS t (name);
+SELECT is(
+    pg_temp.look_count(), (SELECT l.look_count FROM looks AS l), 'without a look at the workflow of each row'
+);
+
 ANALYZE lockstep.workflow_status;
 SELECT is(
     pg_temp.answer_to('red', 'SELECT count(*) AS n FROM pg_stats WHERE tablename = ''workflow_status'''), '[{"n": 0}]',
