@@ -104,7 +104,7 @@ def test_stop_iteration_of_a_thread_keeps_nobody_waiting(
 def test_large_arguments_of_some_do_not_keep_others_from_running(
     database: Database, start_worker: StartWorker
 ) -> None:
-    size = 18 * 2**20
+    size = 15 * 2**20
     database.rows(
         "SELECT lockstep.enqueue_workflow('gets', 'default', jsonb_build_array(repeat('x', %s)))"
         " FROM generate_series(1, 4)",
