@@ -137,6 +137,22 @@ END;
 COMMENT ON FUNCTION lockstep._timeline() IS
     'Returns the timeline that the server writes.';
 
+-- sql/00_prelude/32_system_id.sql
+
+-- Returns the number that initdb drew for this server and its copies.
+--
+-- Reads a file: 20 us.
+CREATE FUNCTION lockstep._system_id()
+RETURNS bigint
+LANGUAGE sql
+VOLATILE
+BEGIN ATOMIC
+    SELECT c.system_identifier
+    FROM pg_control_system() AS c;
+END;
+COMMENT ON FUNCTION lockstep._system_id() IS
+    'Returns the number that initdb drew for this server and its copies.';
+
 -- sql/20_tables/10_workflow_status.sql
 
 -- One row per workflow: what to run, where it stands, who runs it, how it ended.
@@ -662,6 +678,8 @@ CREATE TABLE lockstep.executor (
     table_id oid,
     suspect_id text,
     alone_until timestamptz,
+    system_id bigint,
+    server_started_at timestamptz,
 
     CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
 
@@ -706,6 +724,10 @@ COMMENT ON COLUMN lockstep.executor.suspect_id IS
     'Workflow that the worker runs alone, because workers died under it.';
 COMMENT ON COLUMN lockstep.executor.alone_until IS
     'Until when the worker claims nothing beside that workflow while it runs.';
+COMMENT ON COLUMN lockstep.executor.system_id IS
+    'Server of the registration: on any other the executor is dead; NULL where it is not told.';
+COMMENT ON COLUMN lockstep.executor.server_started_at IS
+    'Start of the server when system_id was last compared.';
 
 -- sql/20_tables/70_schedule.sql
 
@@ -2637,7 +2659,8 @@ COMMENT ON FUNCTION lockstep._hold_executor(text) IS
 -- A promoted standby, a server restored to a moment, or a database restored from a dump may
 -- lack the last commits that the executor knows of. What it runs has gone on from them: a later
 -- step would be recorded, and its writes committed, without the earlier one. The first two are on
--- a timeline of their own, in the last the table is another one. The planner inlines it.
+-- a timeline of their own; in the last the table is another one, or the server is. Which server
+-- it is, is read once after each start of it. The planner inlines this.
 CREATE FUNCTION lockstep._is_alive(p_executor lockstep.executor)
 RETURNS boolean
 LANGUAGE sql
@@ -2651,6 +2674,11 @@ BEGIN ATOMIC
         AND CASE
             WHEN p_executor.table_id IS NULL THEN true
             ELSE p_executor.table_id = 'lockstep.executor'::regclass
+        END
+        AND CASE
+            WHEN p_executor.system_id IS NULL THEN true
+            WHEN p_executor.server_started_at = pg_postmaster_start_time() THEN true
+            ELSE p_executor.system_id = lockstep._system_id()
         END;
 END;
 COMMENT ON FUNCTION lockstep._is_alive(lockstep.executor) IS
@@ -6151,7 +6179,8 @@ BEGIN
     UPDATE lockstep.executor AS e
     SET
         expires_at = clock_timestamp() + e.lease_duration,
-        is_idle = coalesce(heartbeat.is_idle, false)
+        is_idle = coalesce(heartbeat.is_idle, false),
+        server_started_at = pg_postmaster_start_time()
     WHERE e.executor_id = heartbeat.executor_id
         AND lockstep._is_alive(e)
     RETURNING e.queues, e.workflow_names
@@ -6366,6 +6395,7 @@ AS $$
 DECLARE
     v_executor_id constant text := lockstep._generate_id();
     v_timeline int;
+    v_system_id bigint;
 BEGIN
     IF coalesce(cardinality(register_executor.queues), 0) = 0 THEN
         RAISE EXCEPTION 'queues must name at least one queue'
@@ -6399,9 +6429,16 @@ BEGIN
             v_timeline := NULL;
     END;
 
+    BEGIN
+        v_system_id := lockstep._system_id();
+    EXCEPTION
+        WHEN feature_not_supported OR insufficient_privilege THEN
+            v_system_id := NULL;
+    END;
+
     INSERT INTO lockstep.executor (
         executor_id, queues, workflow_names, app_version, pins_version, host, pid, client_version,
-        lease_duration, expires_at, timeline, table_id
+        lease_duration, expires_at, timeline, table_id, system_id, server_started_at
     )
     VALUES (
         v_executor_id,
@@ -6412,7 +6449,9 @@ BEGIN
         register_executor.lease_duration,
         clock_timestamp() + register_executor.lease_duration,
         v_timeline,
-        'lockstep.executor'::regclass
+        'lockstep.executor'::regclass,
+        v_system_id,
+        pg_postmaster_start_time()
     );
 
     RETURN v_executor_id;

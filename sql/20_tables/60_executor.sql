@@ -18,6 +18,8 @@ CREATE TABLE lockstep.executor (
     table_id oid,
     suspect_id text,
     alone_until timestamptz,
+    system_id bigint,
+    server_started_at timestamptz,
 
     CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
 
@@ -62,3 +64,7 @@ COMMENT ON COLUMN lockstep.executor.suspect_id IS
     'Workflow that the worker runs alone, because workers died under it.';
 COMMENT ON COLUMN lockstep.executor.alone_until IS
     'Until when the worker claims nothing beside that workflow while it runs.';
+COMMENT ON COLUMN lockstep.executor.system_id IS
+    'Server of the registration: on any other the executor is dead; NULL where it is not told.';
+COMMENT ON COLUMN lockstep.executor.server_started_at IS
+    'Start of the server when system_id was last compared.';

@@ -27,7 +27,8 @@ BEGIN
     UPDATE lockstep.executor AS e
     SET
         expires_at = clock_timestamp() + e.lease_duration,
-        is_idle = coalesce(heartbeat.is_idle, false)
+        is_idle = coalesce(heartbeat.is_idle, false),
+        server_started_at = pg_postmaster_start_time()
     WHERE e.executor_id = heartbeat.executor_id
         AND lockstep._is_alive(e)
     RETURNING e.queues, e.workflow_names

@@ -20,6 +20,7 @@ AS $$
 DECLARE
     v_executor_id constant text := lockstep._generate_id();
     v_timeline int;
+    v_system_id bigint;
 BEGIN
     IF coalesce(cardinality(register_executor.queues), 0) = 0 THEN
         RAISE EXCEPTION 'queues must name at least one queue'
@@ -53,9 +54,16 @@ BEGIN
             v_timeline := NULL;
     END;
 
+    BEGIN
+        v_system_id := lockstep._system_id();
+    EXCEPTION
+        WHEN feature_not_supported OR insufficient_privilege THEN
+            v_system_id := NULL;
+    END;
+
     INSERT INTO lockstep.executor (
         executor_id, queues, workflow_names, app_version, pins_version, host, pid, client_version,
-        lease_duration, expires_at, timeline, table_id
+        lease_duration, expires_at, timeline, table_id, system_id, server_started_at
     )
     VALUES (
         v_executor_id,
@@ -66,7 +74,9 @@ BEGIN
         register_executor.lease_duration,
         clock_timestamp() + register_executor.lease_duration,
         v_timeline,
-        'lockstep.executor'::regclass
+        'lockstep.executor'::regclass,
+        v_system_id,
+        pg_postmaster_start_time()
     );
 
     RETURN v_executor_id;

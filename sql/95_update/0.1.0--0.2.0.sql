@@ -14,6 +14,8 @@ ADD COLUMN timeline int,
 ADD COLUMN table_id oid,
 ADD COLUMN suspect_id text,
 ADD COLUMN alone_until timestamptz,
+ADD COLUMN system_id bigint,
+ADD COLUMN server_started_at timestamptz,
 ADD CONSTRAINT executor_alone_with_a_suspect_check CHECK ((suspect_id IS NULL) = (alone_until IS NULL));
 COMMENT ON COLUMN lockstep.executor.timeline IS
     'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';
@@ -23,6 +25,10 @@ COMMENT ON COLUMN lockstep.executor.suspect_id IS
     'Workflow that the worker runs alone, because workers died under it.';
 COMMENT ON COLUMN lockstep.executor.alone_until IS
     'Until when the worker claims nothing beside that workflow while it runs.';
+COMMENT ON COLUMN lockstep.executor.system_id IS
+    'Server of the registration: on any other the executor is dead; NULL where it is not told.';
+COMMENT ON COLUMN lockstep.executor.server_started_at IS
+    'Start of the server when system_id was last compared.';
 
 -- tables without a primary key, in databases that publish all tables
 ALTER TABLE lockstep.state_transition REPLICA IDENTITY FULL;

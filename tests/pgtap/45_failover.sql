@@ -37,6 +37,20 @@ SELECT is(
 );
 ROLLBACK TO before_restore;
 
+UPDATE lockstep.executor AS e SET server_started_at = '2026-01-01' WHERE e.executor_id = :'alice';
+SELECT lives_ok(format('SELECT lockstep.heartbeat(%L)', :'alice'), 'a restart of the server changes nothing');
+SELECT is(
+    (SELECT e.server_started_at FROM lockstep.executor AS e WHERE e.executor_id = :'alice'),
+    pg_postmaster_start_time(), 'and which server it is, is asked once'
+);
+SAVEPOINT before_move;
+UPDATE lockstep.executor AS e SET server_started_at = '2026-01-01', system_id = 1 WHERE e.executor_id = :'alice';
+SELECT throws_ok(
+    format('SELECT lockstep.record_step(%L, %L, 1, 1, %L)', :'alice', 'w', 's'), 'WF001',
+    format('executor "%s" has lost workflow "w"', :'alice'), 'on another server it is dead'
+);
+ROLLBACK TO before_move;
+
 SAVEPOINT before_failover;
 UPDATE lockstep.executor AS e SET timeline = e.timeline - 1 WHERE e.executor_id = :'alice';
 
