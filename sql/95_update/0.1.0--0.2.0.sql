@@ -33,3 +33,8 @@ COMMENT ON COLUMN lockstep.executor.server_started_at IS
 -- tables without a primary key, in databases that publish all tables
 ALTER TABLE lockstep.state_transition REPLICA IDENTITY FULL;
 ALTER TABLE lockstep.state_move REPLICA IDENTITY FULL;
+
+-- internal functions that take another argument now: who was about to call the old ones waits for
+-- executor before, and finds their callers replaced
+DROP FUNCTION lockstep._ready_in_limited_queue(lockstep.queue, lockstep.executor, int, timestamptz);
+DROP FUNCTION lockstep._ready_in_queues(text[], lockstep.executor, int, jsonb);
