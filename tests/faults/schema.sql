@@ -20,6 +20,9 @@ CREATE TABLE bank.entry (
     snapshot pg_snapshot NOT NULL DEFAULT pg_current_snapshot()
 );
 
+-- for the oracle
+CREATE INDEX ON bank.entry (workflow_id);
+
 -- what the driver enqueued, written in the transaction that enqueued it
 CREATE TABLE bank.expected (
     workflow_id text PRIMARY KEY,

@@ -1,6 +1,5 @@
 -- What the soak adds to the bank: what was purged, so that the oracle can judge it at the end.
 CREATE EXTENSION pgstattuple;
-CREATE INDEX ON bank.entry (workflow_id);
 
 CREATE FUNCTION bank.keep_purged()
 RETURNS trigger
