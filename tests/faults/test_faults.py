@@ -149,10 +149,6 @@ CRIMES: list[tuple[str, str]] = [
         f"INSERT INTO bank.effect SELECT * FROM bank.effect WHERE workflow_id = {CHARGED}",
     ),
     (
-        "side effect once in an execution",
-        f"UPDATE lockstep.workflow_status SET attempts = 0 WHERE workflow_id = {CHARGED}",
-    ),
-    (
         "recorded outcome is the one used",
         STEP.format("output = '7'", some("order")) + " AND step_name = 'charge'",
     ),
