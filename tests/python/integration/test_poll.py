@@ -12,6 +12,7 @@ import lockstep
 import pytest
 from harness import Database, until_status
 from lockstep import sync
+from waiting import until
 
 SOON = timedelta(seconds=20)
 FORMS = pytest.mark.parametrize("form", ["async", "plain", "plain workflow", "step"])
@@ -124,11 +125,11 @@ async def test_workflow_is_suspended_between_two_questions(
     async with run_worker(app) as worker:
         workflow_id = await client.enqueue("main")
         for count in (1, 2):
+            await until(lambda count=count: len(asked) == count, f"question {count}")
             await until_status(client, workflow_id, "DELAYED")
             assert len(asked) == count
             assert worker.runs == {} or await asyncio.sleep(0.05) is None
             assert worker.runs == {}
-            await asyncio.sleep(1.05)
         await until_status(client, workflow_id, "WAITING")
     assert len(asked) == 3
     assert database.steps(workflow_id) == [(1, name, "there")]

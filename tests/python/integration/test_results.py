@@ -342,7 +342,7 @@ async def test_refused_look_is_raised_and_does_not_hang(
     await until_entered(database, 1)
     database.rows("ALTER FUNCTION lockstep.check_watches(jsonb, boolean) RENAME TO no_more")
     executor.finish(workflow_id)
-    with pytest.raises(psycopg.errors.UndefinedFunction):
+    with pytest.raises(lockstep.InvalidArgument, match=r"check_watches.* does not exist"):
         await asyncio.wait_for(waiting, 10)
 
 
