@@ -272,8 +272,9 @@ def finish(database: Database, folder: Path, *, has_live_executors: bool = True)
         end_leases(database)
     with worker_of(database, folder):
         assert database.value(
-            "SELECT relrowsecurity FROM pg_class WHERE oid = 'lockstep.workflow_status'::regclass"
-        ), "tenants are isolated again"
+            "SELECT relrowsecurity = EXISTS (SELECT FROM lockstep.tenant_isolation)"
+            " FROM pg_class WHERE oid = 'lockstep.workflow_status'::regclass"
+        ), "tenants are isolated as before"
         for workflow_id in ("delayed", "sleeping", "stumbling"):
             database.rows("SELECT lockstep.fast_forward(%s)", workflow_id)
         for destination, key in (("asking", "asking"), (child, "child")):
