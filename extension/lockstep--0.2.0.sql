@@ -4757,8 +4757,7 @@ COMMENT ON FUNCTION lockstep.fail_too_large(text, jsonb) IS
 -- outcomes: [{"workflow_id", "attempt", "output"} or {…, "error", "retries": the
 -- function's own policy or null, "is_final"}, …]. An error that is not final is tried
 -- again by the policy of the row, else by the function's: the workflow becomes
--- DELAYED, with attempts as suspend_workflows() leaves it, and the steps whose failure ended
--- it run again. Returns the ids of
+-- DELAYED, and the steps whose failure ended it run again. Returns the ids of
 -- those that the executor had lost, which stay as they are; one that this very
 -- attempt finished before is not lost, so a call whose answer was cut off can be
 -- sent again.
@@ -4823,11 +4822,10 @@ BEGIN
             error = f.error,
             failures = w.failures + 1,
             executor_id = NULL,
-            attempts = w.attempts - 1 - (e.suspect_id IS NOT DISTINCT FROM w.workflow_id)::int,
+            attempts = w.attempts - 1,
             available_at = v_now + lockstep._retry_pause(coalesce(w.retries, f.retries), w.failures + 1)
         FROM jsonb_to_recordset(finish_workflows.outcomes)
             AS f (workflow_id text, attempt int, error jsonb, retries jsonb)
-        INNER JOIN lockstep.executor AS e ON e.executor_id = finish_workflows.executor_id
         WHERE w.workflow_id = ANY (ARRAY[f.workflow_id])
             AND (w.status, w.executor_id, w.attempts)
             IS NOT DISTINCT FROM ('PENDING', finish_workflows.executor_id, f.attempt)

@@ -389,6 +389,15 @@ SELECT lockstep.suspend_workflows(
 SELECT is(pg_temp.deaths('sleeper'), 2, 'one that was not alone is not');
 
 SELECT pg_temp.start_anew('{a}');
+SELECT pg_temp.put_back('long', 4);
+SELECT is(pg_temp.claimed('a'), 'long', 'a long suspect begins alone');
+UPDATE lockstep.executor SET alone_until = clock_timestamp();
+SELECT pg_temp.put_back('company', 0);
+SELECT is(pg_temp.claimed('a'), 'company', 'and gets company');
+SELECT lockstep.suspend_workflows('a', '[{"workflow_id": "long", "attempt": 5, "step_ids": [], "topics": ["t"]}]');
+SELECT is(pg_temp.deaths('long'), 3, 'it is forgiven a death though it ended beside others');
+
+SELECT pg_temp.start_anew('{a}');
 SELECT pg_temp.put_back('failing', 4);
 SELECT is(pg_temp.claimed('a'), 'failing', 'another suspect begins alone');
 UPDATE lockstep.executor SET alone_until = clock_timestamp();
@@ -398,7 +407,7 @@ SELECT lockstep.finish_workflows('a', jsonb_build_array(jsonb_build_object(
     'workflow_id', 'failing', 'attempt', 5, 'error', '{"type": "E", "message": "m"}'::jsonb,
     'retries', '{"max_attempts": 3}'::jsonb
 )));
-SELECT is(pg_temp.deaths('failing'), 3, 'a retry forgives a death as well');
+SELECT is(pg_temp.deaths('failing'), 4, 'one that fails and is tried again is forgiven nothing');
 
 SELECT * FROM finish();
 ROLLBACK;
