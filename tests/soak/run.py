@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 from faults import oracle
-from faults.injections import KillServer
+from faults.injections.server import KillServer
 from faults.plan import Planned, make_plan
 from faults.run import Options, Run
 
