@@ -14,6 +14,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -29,12 +30,15 @@ RECORDED = "SELECT count(*) FROM lockstep.operation_outputs WHERE step_name = 'b
 def sabotage_commits(deed: str, token: Path) -> None:
     """Do the deed at the first commit that has the checkpoint of a step in it."""
 
+    one_at_a_time = threading.Lock()  # or a neighbour commits between the token's end and the kill
+
     def before(recorded: int) -> bool:
-        if not recorded or not token.exists():
-            return False
-        token.unlink()
-        if deed == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+        with one_at_a_time:
+            if not recorded or not token.exists():
+                return False
+            token.unlink()
+            if deed == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
         if deed == "fail":
             raise psycopg.OperationalError("failed before the commit")
         return True

@@ -22,14 +22,15 @@ Client = lockstep.AsyncClient
 
 
 @asynccontextmanager
-async def thief(database: Database, times: int) -> AsyncIterator[list[int]]:
-    """Declare all executors dead, a few times, at moments that nobody expects."""
+async def thief(database: Database, loot: int) -> AsyncIterator[list[int]]:
+    """Declare all executors dead at unexpected moments, until they lost so many workflows."""
     stolen: list[int] = []
+    is_over = asyncio.Event()
 
     async def steal() -> None:
         async with await psycopg.AsyncConnection.connect(database.dsn) as connection:
-            for _ in range(times):
-                await asyncio.sleep(random.uniform(0.02, 0.12))
+            while sum(stolen) < loot and not is_over.is_set():
+                await asyncio.sleep(random.uniform(0.01, 0.06))
                 await connection.execute("UPDATE lockstep.executor SET expires_at = now()")
                 cursor = await connection.execute(
                     "SELECT recovered_count FROM lockstep.recover_workflows()"
@@ -42,6 +43,7 @@ async def thief(database: Database, times: int) -> AsyncIterator[list[int]]:
     try:
         yield stolen
     finally:
+        is_over.set()
         await task
 
 
