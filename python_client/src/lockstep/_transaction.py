@@ -244,7 +244,7 @@ async def run_async(
 ) -> Any:
     """Run an ``async def`` transactional step."""
     attempt = _Transaction(run, step, action)
-    pool = await run.worker.async_pool()
+    pool = await run.worker.step_pools.for_async()
     while True:
         connection = None
         started = time.perf_counter()
@@ -284,7 +284,7 @@ def run_sync(
 ) -> Any:
     """Run a plain ``def`` transactional step, in the calling thread."""
     attempt = _Transaction(run, step, action)
-    pool = run.worker.sync_pool()
+    pool = run.worker.step_pools.for_plain()
     while True:
         connection = None
         started = time.perf_counter()

@@ -16,7 +16,6 @@ import logging
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,6 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from ._app import App
 from ._checks import (
@@ -47,8 +45,8 @@ from ._queue_calls import declare_queue, difference_of
 from ._run import Run
 from ._saga import COMPENSATE, compensation_of
 from ._scheduler import BACKFILL, Scheduler, backfill
-from ._session import PATIENCE, Session
-from ._transaction import AsyncStepConnection, StepConnection, clean, clean_async
+from ._session import Session
+from ._step_pools import StepPools
 from ._version import __version__, check_version
 from ._watchdog import Watchdog
 from ._writer import Writer
@@ -136,17 +134,13 @@ class Worker:
         self._app_version = app_version
         self._pins_version = pin_version
         self._clock_offset = 0.0
-        self._max_connections = max_connections
+        self.step_pools = StepPools(self._dsn, max_connections)
         self._concurrency = concurrency
         self.portion = max(1, min(concurrency // 2, _LARGEST_PORTION))
         self._stopping = asyncio.Event()
         self._starting_over = asyncio.Lock()
-        self._pool_lock = asyncio.Lock()
         self._trouble: tuple[str, float] = ("", 0.0)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._async_pool: AsyncConnectionPool[AsyncStepConnection] | None = None
-        self._sync_pool: ConnectionPool[StepConnection] | None = None
-        self._sync_pool_lock = threading.Lock()
 
     # the life of a worker
 
@@ -250,10 +244,7 @@ class Worker:
                 masked(str(error), self._dsn),
             )
         await self.session.close()
-        if self._async_pool is not None:
-            await self._async_pool.close()
-        if self._sync_pool is not None:
-            await asyncio.to_thread(self._sync_pool.close)
+        await self.step_pools.close()
 
     async def _check_installation(self) -> None:
         try:
@@ -358,45 +349,6 @@ class Worker:
         if self._trouble[0] != text or now - self._trouble[1] > _TROUBLE_SILENCE:
             self._trouble = (text, now)
             self.log.warning("database trouble, trying again: %s", text)
-
-    async def async_pool(self) -> AsyncConnectionPool[AsyncStepConnection]:
-        """Return the pool for ``async def`` transactional steps."""
-        async with self._pool_lock:
-            if self._async_pool is None:
-                self._async_pool = AsyncConnectionPool(
-                    self._dsn,
-                    connection_class=AsyncStepConnection,
-                    min_size=0,
-                    max_size=self._max_connections,
-                    open=False,
-                    reset=clean_async,
-                    kwargs=self._pool_options(),
-                )
-                await self._async_pool.open()
-            return self._async_pool
-
-    def sync_pool(self) -> ConnectionPool[StepConnection]:
-        """Return the pool for plain transactional steps."""
-        with self._sync_pool_lock:
-            if self._sync_pool is None:
-                self._sync_pool = ConnectionPool(
-                    self._dsn,
-                    connection_class=StepConnection,
-                    min_size=0,
-                    max_size=self._max_connections,
-                    open=True,
-                    reset=clean,
-                    kwargs=self._pool_options(),
-                )
-            return self._sync_pool
-
-    def _pool_options(self) -> dict[str, Any]:
-        return {
-            # every transaction begins where the code says so, also after a look at a step
-            "autocommit": True,
-            "application_name": "lockstep transaction",
-            **PATIENCE,
-        }
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
