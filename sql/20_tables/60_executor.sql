@@ -67,4 +67,4 @@ COMMENT ON COLUMN lockstep.executor.alone_until IS
 COMMENT ON COLUMN lockstep.executor.system_id IS
     'Server of the registration: on any other the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.server_started_at IS
-    'Start of the server when system_id was last compared.';
+    'Start of the server that the executor was last heard by, where system_id was compared.';

@@ -9,7 +9,8 @@
 --
 -- A lease that ends later than its length from now was given before the clock was set
 -- back. It is cut to that length, or a dead executor's would last until the clock is there
--- again.
+-- again. And who was not heard since the server started has the length of its lease from then:
+-- after an outage longer than all leases, whoever came back first would declare the others dead.
 --
 -- First the lease is ended for good: -infinity, under FOR UPDATE, which no
 -- write of the executor survives (_hold_executor). Its workflows follow; one
@@ -62,6 +63,11 @@ BEGIN
         SELECT e.executor_id
         FROM lockstep.executor AS e
         WHERE e.expires_at <= v_now
+            AND (
+                e.expires_at = '-infinity'
+                OR coalesce(e.server_started_at = pg_postmaster_start_time(), true)
+                OR v_now - pg_postmaster_start_time() NOT BETWEEN interval '0' AND e.lease_duration
+            )
         FOR UPDATE SKIP LOCKED
     );
 

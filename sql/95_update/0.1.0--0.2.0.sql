@@ -28,7 +28,7 @@ COMMENT ON COLUMN lockstep.executor.alone_until IS
 COMMENT ON COLUMN lockstep.executor.system_id IS
     'Server of the registration: on any other the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.server_started_at IS
-    'Start of the server when system_id was last compared.';
+    'Start of the server that the executor was last heard by, where system_id was compared.';
 
 -- tables without a primary key, in databases that publish all tables
 ALTER TABLE lockstep.state_transition REPLICA IDENTITY FULL;

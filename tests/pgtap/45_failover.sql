@@ -95,6 +95,30 @@ SELECT lives_ok(
 );
 SELECT is((SELECT r.recovered_count FROM lockstep.recover_workflows() AS r), 0, 'and is not dead');
 
+-- a restart that lasted longer than the lease
+
+SAVEPOINT before_restart;
+UPDATE lockstep.executor AS e
+SET expires_at = clock_timestamp() - interval '1 s', server_started_at = '2026-01-01', lease_duration = '1 year'
+WHERE e.executor_id = :'alice';
+SELECT results_eq(
+    'SELECT * FROM lockstep.recover_workflows()', $$VALUES (0, 1::double precision)$$,
+    'an executor that was not heard since the server started is given the length of its lease'
+);
+SELECT lives_ok(format('SELECT lockstep.heartbeat(%L)', :'alice'), 'in which its heartbeat revives it');
+UPDATE lockstep.executor AS e SET expires_at = clock_timestamp() - interval '1 s' WHERE e.executor_id = :'alice';
+SELECT is(
+    (SELECT r.recovered_count FROM lockstep.recover_workflows() AS r), 1, 'one that was heard is dead at its end'
+);
+ROLLBACK TO before_restart;
+UPDATE lockstep.executor AS e
+SET expires_at = clock_timestamp() - interval '1 s', server_started_at = '2026-01-01', lease_duration = '1 ms'
+WHERE e.executor_id = :'alice';
+SELECT is(
+    (SELECT r.recovered_count FROM lockstep.recover_workflows() AS r), 1, 'and so is one that came not back in time'
+);
+ROLLBACK TO before_restart;
+
 -- a clock that is set back
 
 UPDATE lockstep.executor AS e SET expires_at = e.expires_at + interval '1 hour' WHERE e.executor_id = :'alice';

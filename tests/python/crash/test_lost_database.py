@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from harness import Database, WorkerProcess
+from harness import Database, Gates, WorkerProcess
 from servers import Cluster, PgBouncer
 from waiting import eventually
 
@@ -83,3 +83,36 @@ def test_terminated_backends_under_load_lose_and_double_nothing(
         time.sleep(0.1)
     assert_all_done_once(database)
     assert worker.process.poll() is None
+
+
+def test_outage_longer_than_the_lease_costs_no_worker_what_it_runs(
+    own_cluster: Cluster,
+    database: Database,
+    start_worker: Callable[..., WorkerProcess],
+    gates: Gates,
+) -> None:
+    for _ in range(3):
+        database.enqueue("held_in_step")
+        start_worker("crash_app:app", "--concurrency", "1", "--lease", "3")
+    gates.wait_until_reached("in_step", times=3)
+    own_cluster.kill()
+    time.sleep(4)
+    own_cluster.start()
+    eventually(
+        lambda: (
+            database.value(
+                "SELECT count(*) FROM lockstep.executor WHERE expires_at > clock_timestamp()"
+            )
+            == 3
+        ),
+        "the return of the workers",
+    )
+    gates.open("in_step")
+    eventually(
+        lambda: (
+            database.rows("SELECT DISTINCT status, attempts FROM lockstep.workflow_status")
+            == [("SUCCESS", 1)]
+        ),
+        "the end of all workflows in their first attempt",
+    )
+    assert database.effects() == {"first": 3, "second": 3, "third": 3}
