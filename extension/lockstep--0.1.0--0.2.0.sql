@@ -150,7 +150,7 @@ COMMENT ON COLUMN lockstep.executor.alone_until IS
 COMMENT ON COLUMN lockstep.executor.system_id IS
     'Server of the registration: on any other the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.server_started_at IS
-    'Start of the server when system_id was last compared.';
+    'Start of the server that the executor was last heard by, where system_id was compared.';
 
 -- tables without a primary key, in databases that publish all tables
 ALTER TABLE lockstep.state_transition REPLICA IDENTITY FULL;
@@ -618,8 +618,7 @@ BEGIN
         );
         EXIT WHEN v_open = '{}';
 
-        SELECT
-            w.workflow_id, w.workflow_name, w.deduplication_id, lockstep._may_see(w.enqueued_by) AS is_visible
+        SELECT w.workflow_id, w.deduplication_id
         INTO r_rival
         FROM lockstep.workflow_status AS w
         WHERE w.queue_name = p_queue_name
@@ -629,18 +628,10 @@ BEGIN
         LIMIT 1;
 
         IF FOUND THEN
-            RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
-                p_queue_name, r_rival.deduplication_id
-                USING ERRCODE = 'unique_violation',
-                      DETAIL = CASE
-                          WHEN r_rival.is_visible
-                              THEN format('It is workflow "%s" and runs "%s".', r_rival.workflow_id, r_rival.workflow_name)
-                          ELSE 'It is not visible to this role.'
-                      END,
-                      HINT = CASE
-                          WHEN r_rival.is_visible THEN 'Use another deduplication_id for another workflow_name.'
-                          ELSE 'Use another deduplication_id, or a queue of your own.'
-                      END;
+            PERFORM lockstep._refuse_rival(
+                p_queue_name, r_rival.deduplication_id, r_rival.workflow_id,
+                'Use another deduplication_id for another workflow_name.'
+            );
         END IF;
 
         UPDATE lockstep.workflow_status AS w
@@ -1503,6 +1494,42 @@ $$;
 COMMENT ON FUNCTION lockstep._ready_in_queues(text[], lockstep.executor, int, jsonb, boolean) IS
     'Locks the first workflows of some queues without limits.';
 
+-- sql/30_internal/refuse_rival.sql
+
+-- Raises the error for a deduplication id that an unfinished workflow has.
+--
+-- The hint is for a caller who may see that workflow. To another tenant it is not described.
+CREATE OR REPLACE FUNCTION lockstep._refuse_rival(
+    p_queue_name text,
+    p_deduplication_id text,
+    p_rival_id text,
+    p_hint text
+)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rival constant text := (
+        SELECT format('It is workflow "%s", %s, and runs "%s".', w.workflow_id, w.status, w.workflow_name)
+        FROM lockstep.workflow_status AS w
+        WHERE w.workflow_id = p_rival_id
+            AND lockstep._may_see(w.enqueued_by)
+    );
+BEGIN
+    RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
+        p_queue_name, p_deduplication_id
+        USING ERRCODE = 'unique_violation',
+              DETAIL = coalesce(v_rival, 'It is not visible to this role.'),
+              HINT = CASE
+                  WHEN v_rival IS NULL THEN 'Use another deduplication_id, or a queue of your own.'
+                  ELSE p_hint
+              END;
+END
+$$;
+COMMENT ON FUNCTION lockstep._refuse_rival(text, text, text, text) IS
+    'Raises the error for a deduplication id that an unfinished workflow has.';
+
 -- sql/30_internal/send_problem.sql
 
 -- Says what send_message() cannot take: NULL, or message, detail and hint of the error.
@@ -1941,7 +1968,7 @@ BEGIN
                       HINT = 'Use another workflow_id for another workflow or queue.';
         END IF;
 
-        SELECT w.workflow_id, w.status, lockstep._may_see(w.enqueued_by) AS is_visible
+        SELECT w.workflow_id, lockstep._may_see(w.enqueued_by) AS is_visible
         INTO r_rival
         FROM lockstep.workflow_status AS w
         WHERE w.queue_name = enqueue_workflow.queue_name
@@ -1954,19 +1981,10 @@ BEGIN
                 RETURN r_rival.workflow_id;
             END IF;
 
-            RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
-                enqueue_workflow.queue_name, enqueue_workflow.deduplication_id
-                USING ERRCODE = 'unique_violation',
-                      DETAIL = CASE
-                          WHEN r_rival.is_visible
-                              THEN format('It is workflow "%s", %s.', r_rival.workflow_id, r_rival.status)
-                          ELSE 'It is not visible to this role.'
-                      END,
-                      HINT = CASE
-                          WHEN r_rival.is_visible
-                              THEN 'Pass on_duplicate => ''return'' to get its id instead of this error.'
-                          ELSE 'Use another deduplication_id, or a queue of your own.'
-                      END;
+            PERFORM lockstep._refuse_rival(
+                enqueue_workflow.queue_name, enqueue_workflow.deduplication_id, r_rival.workflow_id,
+                'Pass on_duplicate => ''return'' to get its id instead of this error.'
+            );
         END IF;
     END LOOP;
 
@@ -2830,7 +2848,8 @@ COMMENT ON FUNCTION lockstep.heartbeat(text, boolean, boolean) IS
 --
 -- A lease that ends later than its length from now was given before the clock was set
 -- back. It is cut to that length, or a dead executor's would last until the clock is there
--- again.
+-- again. And who was not heard since the server started has the length of its lease from then:
+-- after an outage longer than all leases, whoever came back first would declare the others dead.
 --
 -- First the lease is ended for good: -infinity, under FOR UPDATE, which no
 -- write of the executor survives (_hold_executor). Its workflows follow; one
@@ -2883,6 +2902,11 @@ BEGIN
         SELECT e.executor_id
         FROM lockstep.executor AS e
         WHERE e.expires_at <= v_now
+            AND (
+                e.expires_at = '-infinity'
+                OR coalesce(e.server_started_at = pg_postmaster_start_time(), true)
+                OR v_now - pg_postmaster_start_time() NOT BETWEEN interval '0' AND e.lease_duration
+            )
         FOR UPDATE SKIP LOCKED
     );
 

@@ -130,8 +130,7 @@ BEGIN
         );
         EXIT WHEN v_open = '{}';
 
-        SELECT
-            w.workflow_id, w.workflow_name, w.deduplication_id, lockstep._may_see(w.enqueued_by) AS is_visible
+        SELECT w.workflow_id, w.deduplication_id
         INTO r_rival
         FROM lockstep.workflow_status AS w
         WHERE w.queue_name = p_queue_name
@@ -141,18 +140,10 @@ BEGIN
         LIMIT 1;
 
         IF FOUND THEN
-            RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
-                p_queue_name, r_rival.deduplication_id
-                USING ERRCODE = 'unique_violation',
-                      DETAIL = CASE
-                          WHEN r_rival.is_visible
-                              THEN format('It is workflow "%s" and runs "%s".', r_rival.workflow_id, r_rival.workflow_name)
-                          ELSE 'It is not visible to this role.'
-                      END,
-                      HINT = CASE
-                          WHEN r_rival.is_visible THEN 'Use another deduplication_id for another workflow_name.'
-                          ELSE 'Use another deduplication_id, or a queue of your own.'
-                      END;
+            PERFORM lockstep._refuse_rival(
+                p_queue_name, r_rival.deduplication_id, r_rival.workflow_id,
+                'Use another deduplication_id for another workflow_name.'
+            );
         END IF;
 
         UPDATE lockstep.workflow_status AS w

@@ -171,7 +171,7 @@ BEGIN
                       HINT = 'Use another workflow_id for another workflow or queue.';
         END IF;
 
-        SELECT w.workflow_id, w.status, lockstep._may_see(w.enqueued_by) AS is_visible
+        SELECT w.workflow_id, lockstep._may_see(w.enqueued_by) AS is_visible
         INTO r_rival
         FROM lockstep.workflow_status AS w
         WHERE w.queue_name = enqueue_workflow.queue_name
@@ -184,19 +184,10 @@ BEGIN
                 RETURN r_rival.workflow_id;
             END IF;
 
-            RAISE EXCEPTION 'queue "%" has an unfinished workflow with deduplication_id "%"',
-                enqueue_workflow.queue_name, enqueue_workflow.deduplication_id
-                USING ERRCODE = 'unique_violation',
-                      DETAIL = CASE
-                          WHEN r_rival.is_visible
-                              THEN format('It is workflow "%s", %s.', r_rival.workflow_id, r_rival.status)
-                          ELSE 'It is not visible to this role.'
-                      END,
-                      HINT = CASE
-                          WHEN r_rival.is_visible
-                              THEN 'Pass on_duplicate => ''return'' to get its id instead of this error.'
-                          ELSE 'Use another deduplication_id, or a queue of your own.'
-                      END;
+            PERFORM lockstep._refuse_rival(
+                enqueue_workflow.queue_name, enqueue_workflow.deduplication_id, r_rival.workflow_id,
+                'Pass on_duplicate => ''return'' to get its id instead of this error.'
+            );
         END IF;
     END LOOP;
 

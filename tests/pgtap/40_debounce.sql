@@ -241,7 +241,7 @@ SELECT is(
     )::text,
     (
         '23505', 'queue "q" has an unfinished workflow with deduplication_id "all"',
-        'It is workflow "all" and runs "greet".', 'Use another deduplication_id for another workflow_name.'
+        'It is workflow "all", DELAYED, and runs "greet".', 'Use another deduplication_id for another workflow_name.'
     )::text,
     'another workflow_name under the same deduplication_id is refused'
 );

@@ -316,7 +316,7 @@ SELECT is(
     pg_temp.failure_of($$SELECT lockstep.enqueue_workflow('greet', 'dedup', deduplication_id => 'd')$$)::text,
     (
         '23505', 'queue "dedup" has an unfinished workflow with deduplication_id "d"',
-        'It is workflow "first", ENQUEUED.', 'Pass on_duplicate => ''return'' to get its id instead of this error.'
+        'It is workflow "first", ENQUEUED, and runs "greet".', 'Pass on_duplicate => ''return'' to get its id instead of this error.'
     )::text,
     'a duplicate is an error that tells which workflow is in the way'
 );

@@ -389,7 +389,7 @@ SELECT is(
     )::text,
     (
         '23505', 'queue "dedup" has an unfinished workflow with deduplication_id "d"',
-        'It is workflow "rival", ENQUEUED.', 'Pass on_duplicate => ''return'' to get its id instead of this error.'
+        'It is workflow "rival", ENQUEUED, and runs "greet".', 'Pass on_duplicate => ''return'' to get its id instead of this error.'
     )::text,
     'a duplicate of a workflow in the queue is an error that tells which'
 );
@@ -403,7 +403,7 @@ SELECT is(
     )::text,
     (
         '23505', 'queue "dedup" has an unfinished workflow with deduplication_id "new"',
-        'It is workflow "x", ENQUEUED.', 'Pass on_duplicate => ''return'' to get its id instead of this error.'
+        'It is workflow "x", ENQUEUED, and runs "greet".', 'Pass on_duplicate => ''return'' to get its id instead of this error.'
     )::text,
     'a duplicate within the call is an error that tells which'
 );

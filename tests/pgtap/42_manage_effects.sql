@@ -174,7 +174,7 @@ INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, st
 VALUES ('old', 'greet', 'q', 'ERROR', now(), 'd', '{"type": "E", "message": "m"}');
 INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, deduplication_id, status, available_at)
 VALUES ('rival', 'greet', 'q', 'd', 'DELAYED', '2099-01-01'), ('mover', 'greet', 'elsewhere', 'd', 'DELAYED', '2099-01-01');
-SELECT is(f.code || ' ' || f.detail, '23505 It is workflow "rival".', s || ' gives way to the unfinished workflow with its deduplication_id')
+SELECT alike(f.code || ' ' || f.detail, '23505 It is workflow "rival"%', s || ' gives way to the unfinished workflow with its deduplication_id')
 FROM unnest(ARRAY[
     $$SELECT lockstep.restart_workflow('old')$$, $$SELECT lockstep.resume_workflow('old')$$,
     $$SELECT lockstep.move_workflow('mover', 'q')$$
