@@ -193,9 +193,11 @@ def _large(results: Results) -> Iterator[Figure]:
         median(results, "wake", "lockstep", f"megabytes_{when}") for when in ("begin", "end")
     )
     yield Figure("wake", "worker memory, end per begin", divide(end, begin), "x", 1.1, True)
-    value = median(results, "snapshot", "lockstep", "remaining")
     held = _grouped(f"{_held_seconds(results):.0f}")
-    yield Figure("snapshot", f"3 steps, open for {held} s, per before", value, "x", 0.6)
+    for variant in variants(results, "snapshot"):
+        value = median(results, "snapshot", "lockstep", "remaining", variant)
+        what = f"3 steps, {variant}".removesuffix(", ").removesuffix(", unlimited")
+        yield Figure("snapshot", f"{what}, open for {held} s, per before", value, "x", 0.6)
     rates = [
         median(results, "connections", "lockstep", "per_second", variant) or 0
         for variant in variants(results, "connections")

@@ -220,7 +220,7 @@ def snapshot(results: Results) -> Canvas | None:
     samples = [s for s in results["samples"] if s["workload"] == "snapshot"]
     if not samples:
         return None
-    sample = samples[-1]
+    sample = samples[0]
     window = float(sample["window_seconds"])
     middles = [(index + 0.5) * window for index, _ in sample["windows"]]
     rates = [rate for _, rate in sample["windows"]]

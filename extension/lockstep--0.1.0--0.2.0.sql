@@ -1375,11 +1375,19 @@ BEGIN
             FROM unnest(v_held || NULL::lockstep.queue) AS q  -- NULL stands for all without limits
             LEFT JOIN LATERAL (
                 SELECT w.priority, w.available_at
-                FROM unnest(CASE WHEN q.queue_name IS NULL THEN v_free ELSE ARRAY[q.queue_name] END) AS n (queue_name)
+                FROM lockstep._stretches(
+                    CASE WHEN q.queue_name IS NULL THEN v_free ELSE ARRAY[q.queue_name] END,
+                    -- those with limits per partition are not claimed in order
+                    CASE
+                        WHEN num_nonnulls(q.partition_concurrency, q.partition_rate_limit) = 0 THEN p_low_water
+                    END
+                ) AS s
                 CROSS JOIN LATERAL (
                     SELECT w.priority, w.available_at
                     FROM lockstep.workflow_status AS w
-                    WHERE w.queue_name = n.queue_name
+                    WHERE w.queue_name = s.queue_name
+                        AND (w.priority, w.available_at) >= (s.from_priority, s.from_time)
+                        AND w.priority <= s.to_priority
                         AND w.status = 'ENQUEUED'
                     ORDER BY w.priority, w.available_at
                     LIMIT 1
@@ -1398,7 +1406,8 @@ BEGIN
                 );
             ELSE
                 r_ready := lockstep._ready_in_limited_queue(
-                    r_queue, p_executor, p_max_count - cardinality(ready), taken_at, p_is_alone
+                    r_queue, p_executor, p_max_count - cardinality(ready), taken_at, p_low_water,
+                    p_is_alone
                 );
                 ready := ready || r_ready.ready;
                 look_again_in := least(look_again_in, r_ready.look_again_in);
@@ -1451,27 +1460,8 @@ BEGIN
     END IF;
 
     RETURN ARRAY(
-        WITH mark AS (
-            SELECT m.queue_name, m.priority, m.available_at
-            FROM jsonb_to_recordset(p_low_water)
-                AS m (queue_name text, priority int, available_at timestamptz)
-        ),
-
-        stretch AS (
-            SELECT
-                q.queue_name, 0 AS from_priority, timestamptz '-infinity' AS from_time,
-                coalesce(m.priority - 1, 2147483647) AS to_priority
-            FROM unnest(p_queues) AS q (queue_name)
-            LEFT JOIN mark AS m ON m.queue_name = q.queue_name
-            WHERE m.priority IS DISTINCT FROM 0
-            UNION ALL
-            SELECT m.queue_name, m.priority, m.available_at, 2147483647
-            FROM mark AS m
-            WHERE m.queue_name = ANY (p_queues)
-        )
-
         SELECT ready.row_id
-        FROM stretch AS s
+        FROM lockstep._stretches(p_queues, p_low_water) AS s
         CROSS JOIN LATERAL (
             SELECT w.ctid AS row_id, w.priority, w.available_at
             FROM lockstep.workflow_status AS w
@@ -1627,6 +1617,38 @@ END
 $$;
 COMMENT ON FUNCTION lockstep._state_machine_of(oid, bytea) IS
     'Reads which state machine a trigger follows; NULL if none.';
+
+-- sql/30_internal/stretches.sql
+
+-- Returns where in the claim index workflows of some queues may stand that nobody has claimed.
+--
+-- Of each queue the whole, or, where p_low_water has a mark of it, what is more urgent than the
+-- mark and what comes from the mark on: claim_workflows() says what a mark is. The planner
+-- inlines this.
+CREATE FUNCTION lockstep._stretches(p_queues text[], p_low_water jsonb)
+RETURNS TABLE (queue_name text, from_priority int, from_time timestamptz, to_priority int)
+LANGUAGE sql
+STABLE
+BEGIN ATOMIC
+    WITH mark AS (
+        SELECT m.queue_name, m.priority, m.available_at
+        FROM jsonb_to_recordset(p_low_water)
+            AS m (queue_name text, priority int, available_at timestamptz)
+    )
+
+    SELECT
+        q.queue_name, 0 AS from_priority, timestamptz '-infinity' AS from_time,
+        coalesce(m.priority - 1, 2147483647) AS to_priority
+    FROM unnest(p_queues) AS q (queue_name)
+    LEFT JOIN mark AS m ON q.queue_name = m.queue_name
+    WHERE m.priority IS DISTINCT FROM 0
+    UNION ALL
+    SELECT m.queue_name, m.priority AS from_priority, m.available_at AS from_time, 2147483647 AS to_priority
+    FROM unnest(p_queues) AS q (queue_name)
+    INNER JOIN mark AS m ON q.queue_name = m.queue_name;
+END;
+COMMENT ON FUNCTION lockstep._stretches(text[], jsonb) IS
+    'Returns where in the claim index workflows of some queues may stand that nobody has claimed.';
 
 -- sql/30_internal/turn_of_suspects.sql
 
@@ -3918,6 +3940,7 @@ CREATE OR REPLACE FUNCTION lockstep._ready_in_limited_queue(
     p_executor lockstep.executor,
     p_max_count int,
     p_now timestamptz,
+    p_low_water jsonb,
     p_is_alone boolean,
     OUT ready tid[],
     OUT look_again_in double precision
@@ -3974,7 +3997,7 @@ BEGIN
         INTO ready, look_again_in
         FROM lockstep._ready_in_partitions(p_queue, p_executor, v_room, p_now) AS r;
     ELSE
-        ready := lockstep._ready_in_queues(ARRAY[p_queue.queue_name], p_executor, v_room, NULL, p_is_alone);
+        ready := lockstep._ready_in_queues(ARRAY[p_queue.queue_name], p_executor, v_room, p_low_water, p_is_alone);
     END IF;
 
     IF p_queue.rate_limit IS NOT NULL AND cardinality(ready) > 0 THEN
@@ -3984,7 +4007,9 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._ready_in_limited_queue(lockstep.queue, lockstep.executor, int, timestamptz, boolean) IS
+COMMENT ON FUNCTION lockstep._ready_in_limited_queue(
+    lockstep.queue, lockstep.executor, int, timestamptz, jsonb, boolean
+) IS
     'Locks the workflows of a limited queue that may start now.';
 
 -- sql/70_queue/ready_in_partition.sql

@@ -6,14 +6,18 @@ import statistics
 import threading
 import time
 
-from ..cluster import checkpoint, connect
+from ..cluster import checkpoint, connect, run_sql
 from ..peers.lockstep import ENQUEUE_MANY, QUEUE, Lockstep
 from ..processes import Workers
 from ..session import Session
+from .limits import LIMITS
 
 _TICK = 0.2
 _AHEAD_SECONDS = 1.5
 """Waiting work that the feeder keeps up, in seconds of the expected rate."""
+
+VARIANTS = ("unlimited", "concurrency 100", "a rate")
+"""What is told of the queue, of those of the workload limits."""
 
 STEPS_WRITTEN = """
 SELECT n_tup_ins FROM pg_stat_user_tables
@@ -68,10 +72,18 @@ class Feeder(threading.Thread):
 
 def run(session: Session) -> None:
     """Measure windows before the snapshot is taken and while it is held."""
-    scale = session.scale
     peer = Lockstep()
     peer.install()
+    for variant in VARIANTS:
+        with session.attempt("snapshot", variant):
+            _hold(session, peer, variant)
+
+
+def _hold(session: Session, peer: Lockstep, variant: str) -> None:
     peer.reset()
+    run_sql(peer.database, "TRUNCATE lockstep.queue, lockstep.queue_start")
+    if LIMITS[variant]:
+        run_sql(peer.database, f"SELECT lockstep.create_queue('{QUEUE}', {LIMITS[variant]})")
     checkpoint()
     reference = session.yardstick(4).per_second
     waiting = int(reference * peer.expected["steps"] * _AHEAD_SECONDS * 1.5)
@@ -86,11 +98,12 @@ def run(session: Session) -> None:
     session.add(
         "snapshot",
         "lockstep",
+        variant=variant,
         per_second_before=before,
         per_second_at_end=windows[-1][1],
         remaining=windows[-1][1] / before,
         yardstick_per_second=reference,
-        window_seconds=scale.snapshot_window_seconds,
+        window_seconds=session.scale.snapshot_window_seconds,
         windows=windows,
     )
 

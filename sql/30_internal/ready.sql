@@ -73,11 +73,19 @@ BEGIN
             FROM unnest(v_held || NULL::lockstep.queue) AS q  -- NULL stands for all without limits
             LEFT JOIN LATERAL (
                 SELECT w.priority, w.available_at
-                FROM unnest(CASE WHEN q.queue_name IS NULL THEN v_free ELSE ARRAY[q.queue_name] END) AS n (queue_name)
+                FROM lockstep._stretches(
+                    CASE WHEN q.queue_name IS NULL THEN v_free ELSE ARRAY[q.queue_name] END,
+                    -- those with limits per partition are not claimed in order
+                    CASE
+                        WHEN num_nonnulls(q.partition_concurrency, q.partition_rate_limit) = 0 THEN p_low_water
+                    END
+                ) AS s
                 CROSS JOIN LATERAL (
                     SELECT w.priority, w.available_at
                     FROM lockstep.workflow_status AS w
-                    WHERE w.queue_name = n.queue_name
+                    WHERE w.queue_name = s.queue_name
+                        AND (w.priority, w.available_at) >= (s.from_priority, s.from_time)
+                        AND w.priority <= s.to_priority
                         AND w.status = 'ENQUEUED'
                     ORDER BY w.priority, w.available_at
                     LIMIT 1
@@ -96,7 +104,8 @@ BEGIN
                 );
             ELSE
                 r_ready := lockstep._ready_in_limited_queue(
-                    r_queue, p_executor, p_max_count - cardinality(ready), taken_at, p_is_alone
+                    r_queue, p_executor, p_max_count - cardinality(ready), taken_at, p_low_water,
+                    p_is_alone
                 );
                 ready := ready || r_ready.ready;
                 look_again_in := least(look_again_in, r_ready.look_again_in);

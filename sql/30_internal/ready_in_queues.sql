@@ -37,27 +37,8 @@ BEGIN
     END IF;
 
     RETURN ARRAY(
-        WITH mark AS (
-            SELECT m.queue_name, m.priority, m.available_at
-            FROM jsonb_to_recordset(p_low_water)
-                AS m (queue_name text, priority int, available_at timestamptz)
-        ),
-
-        stretch AS (
-            SELECT
-                q.queue_name, 0 AS from_priority, timestamptz '-infinity' AS from_time,
-                coalesce(m.priority - 1, 2147483647) AS to_priority
-            FROM unnest(p_queues) AS q (queue_name)
-            LEFT JOIN mark AS m ON m.queue_name = q.queue_name
-            WHERE m.priority IS DISTINCT FROM 0
-            UNION ALL
-            SELECT m.queue_name, m.priority, m.available_at, 2147483647
-            FROM mark AS m
-            WHERE m.queue_name = ANY (p_queues)
-        )
-
         SELECT ready.row_id
-        FROM stretch AS s
+        FROM lockstep._stretches(p_queues, p_low_water) AS s
         CROSS JOIN LATERAL (
             SELECT w.ctid AS row_id, w.priority, w.available_at
             FROM lockstep.workflow_status AS w

@@ -14,6 +14,7 @@ CREATE OR REPLACE FUNCTION lockstep._ready_in_limited_queue(
     p_executor lockstep.executor,
     p_max_count int,
     p_now timestamptz,
+    p_low_water jsonb,
     p_is_alone boolean,
     OUT ready tid[],
     OUT look_again_in double precision
@@ -70,7 +71,7 @@ BEGIN
         INTO ready, look_again_in
         FROM lockstep._ready_in_partitions(p_queue, p_executor, v_room, p_now) AS r;
     ELSE
-        ready := lockstep._ready_in_queues(ARRAY[p_queue.queue_name], p_executor, v_room, NULL, p_is_alone);
+        ready := lockstep._ready_in_queues(ARRAY[p_queue.queue_name], p_executor, v_room, p_low_water, p_is_alone);
     END IF;
 
     IF p_queue.rate_limit IS NOT NULL AND cardinality(ready) > 0 THEN
@@ -80,5 +81,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION lockstep._ready_in_limited_queue(lockstep.queue, lockstep.executor, int, timestamptz, boolean) IS
+COMMENT ON FUNCTION lockstep._ready_in_limited_queue(
+    lockstep.queue, lockstep.executor, int, timestamptz, jsonb, boolean
+) IS
     'Locks the workflows of a limited queue that may start now.';

@@ -3,12 +3,13 @@ BEGIN;
 SELECT no_plan();
 
 INSERT INTO lockstep.executor (executor_id, queues, workflow_names, lease_duration, expires_at)
-SELECT 'alice', '{q,r,limited}', '{greet}', '1 hour', clock_timestamp() + interval '1 hour';
+SELECT 'alice', '{q,r,limited,partitioned}', '{greet}', '1 hour', clock_timestamp() + interval '1 hour';
 SELECT lockstep.create_queue('limited', concurrency => 100);
+SELECT lockstep.create_queue('partitioned', partition_concurrency => 100);
 
 INSERT INTO lockstep.workflow_status (workflow_id, workflow_name, queue_name, priority, available_at)
 SELECT concat_ws(' ', q.queue_name, p.priority, t.place), 'greet', q.queue_name, p.priority, t.at
-FROM unnest(ARRAY['q', 'r', 'limited', 'unserved']) AS q (queue_name)
+FROM unnest(ARRAY['q', 'r', 'limited', 'partitioned', 'unserved']) AS q (queue_name)
 CROSS JOIN generate_series(0, 2) AS p (priority)
 CROSS JOIN (
     VALUES
@@ -57,21 +58,22 @@ FROM (
         ('[]'),
         (jsonb_build_array(pg_temp.mark('unserved', 1))::text),
         (jsonb_build_array(pg_temp.mark('nowhere', 1))::text),
-        (jsonb_build_array(pg_temp.mark('limited', 1))::text)
+        (jsonb_build_array(pg_temp.mark('partitioned', 1))::text)
 ) AS m (low_water);
 
 SELECT set_eq(
-    format('SELECT * FROM pg_temp.claimed(%L)', jsonb_build_array(pg_temp.mark('q', m.priority))),
+    format('SELECT * FROM pg_temp.claimed(%L)', jsonb_build_array(pg_temp.mark(q.queue_name, m.priority))),
     format(
         'SELECT s.workflow_id FROM served AS s WHERE s.workflow_id NOT IN (%L, %L)',
-        concat_ws(' ', 'q', m.priority, 'below'), concat_ws(' ', 'q', m.priority, 'just below')
+        concat_ws(' ', q.queue_name, m.priority, 'below'), concat_ws(' ', q.queue_name, m.priority, 'just below')
     ),
     format(
-        'a mark at priority %s leaves out what is below it there, and neither other priorities nor other queues',
-        m.priority
+        'a mark of %s at priority %s leaves out what is below it there, and neither other priorities nor other queues',
+        q.queue_name, m.priority
     )
 )
-FROM generate_series(0, 2) AS m (priority);
+FROM unnest(ARRAY['q', 'limited']) AS q (queue_name)
+CROSS JOIN generate_series(0, 2) AS m (priority);
 SELECT set_eq(
     format(
         'SELECT * FROM pg_temp.claimed(%L)', jsonb_build_array(pg_temp.mark('q', 0), pg_temp.mark('r', 2))
@@ -84,7 +86,7 @@ SELECT set_eq(
     'each queue has a mark of its own'
 );
 
-DELETE FROM lockstep.workflow_status WHERE queue_name = 'limited';
+DELETE FROM lockstep.workflow_status WHERE queue_name IN ('limited', 'partitioned');
 SELECT set_eq(
     format('SELECT * FROM pg_temp.claimed(%L, 6)', jsonb_build_array(pg_temp.mark('q', 1), pg_temp.mark('r', 0))),
     $$VALUES ('q 0 below'), ('q 0 just below'), ('q 0 at'), ('q 0 above'), ('r 0 at'), ('r 0 above')$$,

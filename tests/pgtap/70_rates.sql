@@ -179,7 +179,7 @@ SELECT lockstep.create_queue('q', rate_limit => 5, rate_period => '1 month');
 INSERT INTO lockstep.queue_start (queue_name, is_partition, partition_key, started_at, count_before, count_after)
 VALUES ('q', false, '', '2024-01-31 12:00:00+00', 0, 5);
 SELECT is(
-    (lockstep._ready_in_limited_queue(q, e, 10, '2024-02-29 13:00:00+00', false)).look_again_in,
+    (lockstep._ready_in_limited_queue(q, e, 10, '2024-02-29 13:00:00+00', NULL, false)).look_again_in,
     extract(EPOCH FROM interval '23 hours')::double precision, 'a month is 30 days, also of a start that had no such day'
 )
 FROM lockstep.queue AS q
