@@ -138,6 +138,7 @@ ADD COLUMN suspect_id text,
 ADD COLUMN alone_until timestamptz,
 ADD COLUMN system_id bigint,
 ADD COLUMN server_started_at timestamptz,
+ADD COLUMN connection_number int NOT NULL DEFAULT 0,
 ADD CONSTRAINT executor_alone_with_a_suspect_check CHECK ((suspect_id IS NULL) = (alone_until IS NULL));
 COMMENT ON COLUMN lockstep.executor.timeline IS
     'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';
@@ -151,6 +152,8 @@ COMMENT ON COLUMN lockstep.executor.system_id IS
     'Server of the registration: on any other the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.server_started_at IS
     'Start of the server that the executor was last heard by, where system_id was compared.';
+COMMENT ON COLUMN lockstep.executor.connection_number IS
+    'Connections that the worker had made when it last said what it runs: what comes from an earlier one is late.';
 
 -- tables without a primary key, in databases that publish all tables
 ALTER TABLE lockstep.state_transition REPLICA IDENTITY FULL;
@@ -2857,6 +2860,43 @@ $$;
 COMMENT ON FUNCTION lockstep.heartbeat(text, boolean, boolean) IS
     'Extends an executor''s lease; returns names of waiting workflows that nobody can run.';
 
+-- sql/45_executor/reconcile_workflows.sql
+
+-- Hands back what an executor holds and its worker does not run, after a lost connection.
+--
+-- A claim whose answer never arrived would be stuck else. keep_ids: what the worker runs;
+-- connection_number: how many connections it has made. A call that was under way on an earlier
+-- one may come late, and knows nothing of what was claimed since: it does nothing. Returns the
+-- number handed back; their attempt is not counted.
+--
+-- Lock order: as release_workflows(), the executor row FOR NO KEY UPDATE before.
+CREATE FUNCTION lockstep.reconcile_workflows(
+    executor_id text,
+    connection_number int,
+    keep_ids text[] DEFAULT '{}'
+)
+RETURNS int
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+BEGIN
+    UPDATE lockstep.executor AS e
+    SET connection_number = reconcile_workflows.connection_number
+    WHERE e.executor_id = reconcile_workflows.executor_id
+        AND e.connection_number <= reconcile_workflows.connection_number;
+
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+
+    RETURN lockstep.release_workflows(reconcile_workflows.executor_id, reconcile_workflows.keep_ids);
+END
+$$;
+COMMENT ON FUNCTION lockstep.reconcile_workflows(text, int, text[]) IS
+    'Hands back what an executor holds and its worker does not run, after a lost connection.';
+
 -- sql/45_executor/recover_workflows.sql
 
 -- Puts back what dead executors held; any worker may call it at any time.
@@ -3104,6 +3144,70 @@ END
 $$;
 COMMENT ON FUNCTION lockstep.register_executor(text[], text[], interval, text, text, int, text, boolean) IS
     'Registers a worker process and returns its executor id.';
+
+-- sql/45_executor/release_workflows.sql
+
+-- Hands back the workflows of an executor, except those that it keeps.
+--
+-- A clean stop keeps none, and other workers go on at once; for a lost connection there is
+-- reconcile_workflows(). Returns the number handed back; their attempt is not counted.
+--
+-- Lock order: the executor row (FOR UPDATE: waits for a claim under way on a
+-- dead connection, for up to a second), then workflow rows, skipping locked
+-- ones: what a client holds stays with the executor.
+CREATE OR REPLACE FUNCTION lockstep.release_workflows(executor_id text, keep_ids text[] DEFAULT '{}')
+RETURNS int
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+    v_now constant timestamptz := clock_timestamp();
+    v_released_count int;
+    v_queues text[];
+BEGIN
+    PERFORM
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = release_workflows.executor_id
+    FOR UPDATE;
+
+    WITH held AS MATERIALIZED (
+        SELECT w.workflow_id
+        FROM lockstep.workflow_status AS w
+        WHERE w.status = 'PENDING'
+            AND w.executor_id = release_workflows.executor_id
+            AND w.workflow_id <> ALL (release_workflows.keep_ids)
+        FOR NO KEY UPDATE SKIP LOCKED
+    ),
+
+    released AS (
+        UPDATE lockstep.workflow_status AS w
+        SET
+            status = 'ENQUEUED',
+            executor_id = NULL,
+            attempts = w.attempts - 1,
+            available_at = v_now
+        FROM held AS h
+        WHERE w.workflow_id = ANY (ARRAY[h.workflow_id])
+        RETURNING w.queue_name
+    )
+
+    SELECT count(*)::int, array_agg(DISTINCT r.queue_name)
+    INTO v_released_count, v_queues
+    FROM released AS r;
+
+    IF v_released_count > 0 THEN
+        PERFORM lockstep._ring_doorbell(v_queues);
+    END IF;
+
+    RETURN v_released_count;
+END
+$$;
+COMMENT ON FUNCTION lockstep.release_workflows(text, text[]) IS
+    'Hands back the workflows of an executor, except those that it keeps.';
 
 -- sql/50_step/await_workflows.sql
 
@@ -5396,6 +5500,7 @@ BEGIN ATOMIC
             ('worker', 'advance_workflows'),
             ('worker', 'pulse'),
             ('worker', 'release_workflows'),
+            ('worker', 'reconcile_workflows'),
             ('worker', 'recover_workflows'),
             ('worker', 'promote_due_workflows'),
             ('worker', 'declare_schedules'),

@@ -680,6 +680,7 @@ CREATE TABLE lockstep.executor (
     alone_until timestamptz,
     system_id bigint,
     server_started_at timestamptz,
+    connection_number int NOT NULL DEFAULT 0,
 
     CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
 
@@ -728,6 +729,8 @@ COMMENT ON COLUMN lockstep.executor.system_id IS
     'Server of the registration: on any other the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.server_started_at IS
     'Start of the server that the executor was last heard by, where system_id was compared.';
+COMMENT ON COLUMN lockstep.executor.connection_number IS
+    'Connections that the worker had made when it last said what it runs: what comes from an earlier one is late.';
 
 -- sql/20_tables/70_schedule.sql
 
@@ -6232,6 +6235,43 @@ $$;
 COMMENT ON FUNCTION lockstep.heartbeat(text, boolean, boolean) IS
     'Extends an executor''s lease; returns names of waiting workflows that nobody can run.';
 
+-- sql/45_executor/reconcile_workflows.sql
+
+-- Hands back what an executor holds and its worker does not run, after a lost connection.
+--
+-- A claim whose answer never arrived would be stuck else. keep_ids: what the worker runs;
+-- connection_number: how many connections it has made. A call that was under way on an earlier
+-- one may come late, and knows nothing of what was claimed since: it does nothing. Returns the
+-- number handed back; their attempt is not counted.
+--
+-- Lock order: as release_workflows(), the executor row FOR NO KEY UPDATE before.
+CREATE FUNCTION lockstep.reconcile_workflows(
+    executor_id text,
+    connection_number int,
+    keep_ids text[] DEFAULT '{}'
+)
+RETURNS int
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+BEGIN
+    UPDATE lockstep.executor AS e
+    SET connection_number = reconcile_workflows.connection_number
+    WHERE e.executor_id = reconcile_workflows.executor_id
+        AND e.connection_number <= reconcile_workflows.connection_number;
+
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+
+    RETURN lockstep.release_workflows(reconcile_workflows.executor_id, reconcile_workflows.keep_ids);
+END
+$$;
+COMMENT ON FUNCTION lockstep.reconcile_workflows(text, int, text[]) IS
+    'Hands back what an executor holds and its worker does not run, after a lost connection.';
+
 -- sql/45_executor/recover_workflows.sql
 
 -- Puts back what dead executors held; any worker may call it at any time.
@@ -6484,10 +6524,8 @@ COMMENT ON FUNCTION lockstep.register_executor(text[], text[], interval, text, t
 
 -- Hands back the workflows of an executor, except those that it keeps.
 --
--- A clean stop keeps none, and other workers go on at once. After a lost
--- connection the worker keeps what it runs, so that a claim whose answer never
--- arrived is not stuck. Returns the number handed back; their attempt is not
--- counted.
+-- A clean stop keeps none, and other workers go on at once; for a lost connection there is
+-- reconcile_workflows(). Returns the number handed back; their attempt is not counted.
 --
 -- Lock order: the executor row (FOR UPDATE: waits for a claim under way on a
 -- dead connection, for up to a second), then workflow rows, skipping locked
@@ -12362,6 +12400,7 @@ BEGIN ATOMIC
             ('worker', 'advance_workflows'),
             ('worker', 'pulse'),
             ('worker', 'release_workflows'),
+            ('worker', 'reconcile_workflows'),
             ('worker', 'recover_workflows'),
             ('worker', 'promote_due_workflows'),
             ('worker', 'declare_schedules'),

@@ -20,6 +20,7 @@ CREATE TABLE lockstep.executor (
     alone_until timestamptz,
     system_id bigint,
     server_started_at timestamptz,
+    connection_number int NOT NULL DEFAULT 0,
 
     CONSTRAINT executor_pkey PRIMARY KEY (executor_id),
 
@@ -68,3 +69,5 @@ COMMENT ON COLUMN lockstep.executor.system_id IS
     'Server of the registration: on any other the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.server_started_at IS
     'Start of the server that the executor was last heard by, where system_id was compared.';
+COMMENT ON COLUMN lockstep.executor.connection_number IS
+    'Connections that the worker had made when it last said what it runs: what comes from an earlier one is late.';

@@ -1,9 +1,7 @@
 -- Hands back the workflows of an executor, except those that it keeps.
 --
--- A clean stop keeps none, and other workers go on at once. After a lost
--- connection the worker keeps what it runs, so that a claim whose answer never
--- arrived is not stuck. Returns the number handed back; their attempt is not
--- counted.
+-- A clean stop keeps none, and other workers go on at once; for a lost connection there is
+-- reconcile_workflows(). Returns the number handed back; their attempt is not counted.
 --
 -- Lock order: the executor row (FOR UPDATE: waits for a claim under way on a
 -- dead connection, for up to a second), then workflow rows, skipping locked

@@ -54,6 +54,7 @@ BEGIN ATOMIC
             ('worker', 'advance_workflows'),
             ('worker', 'pulse'),
             ('worker', 'release_workflows'),
+            ('worker', 'reconcile_workflows'),
             ('worker', 'recover_workflows'),
             ('worker', 'promote_due_workflows'),
             ('worker', 'declare_schedules'),

@@ -16,6 +16,7 @@ ADD COLUMN suspect_id text,
 ADD COLUMN alone_until timestamptz,
 ADD COLUMN system_id bigint,
 ADD COLUMN server_started_at timestamptz,
+ADD COLUMN connection_number int NOT NULL DEFAULT 0,
 ADD CONSTRAINT executor_alone_with_a_suspect_check CHECK ((suspect_id IS NULL) = (alone_until IS NULL));
 COMMENT ON COLUMN lockstep.executor.timeline IS
     'Timeline of the server at the registration: after a failover the executor is dead; NULL where it is not told.';
@@ -29,6 +30,8 @@ COMMENT ON COLUMN lockstep.executor.system_id IS
     'Server of the registration: on any other the executor is dead; NULL where it is not told.';
 COMMENT ON COLUMN lockstep.executor.server_started_at IS
     'Start of the server that the executor was last heard by, where system_id was compared.';
+COMMENT ON COLUMN lockstep.executor.connection_number IS
+    'Connections that the worker had made when it last said what it runs: what comes from an earlier one is late.';
 
 -- tables without a primary key, in databases that publish all tables
 ALTER TABLE lockstep.state_transition REPLICA IDENTITY FULL;

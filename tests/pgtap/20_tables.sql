@@ -31,7 +31,8 @@ VALUES
     ('pending_grant', '{"grant_statement": "GRANT SELECT ON TABLE t TO r"}'),
     ('executor', jsonb_build_object(
         'executor_id', 'e', 'queues', '["q"]'::jsonb, 'workflow_names', '[]'::jsonb, 'lease_duration', '30 s',
-        'pins_version', false, 'is_idle', false, 'registered_at', now(), 'expires_at', now()
+        'pins_version', false, 'is_idle', false, 'registered_at', now(), 'expires_at', now(),
+        'connection_number', 0
     )),
     ('state_machine', jsonb_build_object('machine_name', 'm', 'version', 1, 'created_at', now(), 'created_by', 'me')),
     ('state_transition', jsonb_build_object(

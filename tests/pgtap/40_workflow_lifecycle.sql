@@ -305,6 +305,15 @@ SELECT is(pg_temp.state_of('runs'), 'PENDING attempts=1 executor=alice', 'what i
 SELECT is(pg_temp.state_of('has mail'), 'ENQUEUED attempts=0', 'what is handed back can be claimed');
 SELECT is(lockstep.release_workflows('nobody'), 0, 'an executor without workflows hands back none');
 
+-- reconcile: connection 2 looked first, and what began since is not known to connection 1
+
+SELECT is(lockstep.reconcile_workflows('alice', 2, ARRAY['runs']), 0, 'a new connection keeps what runs');
+SELECT is(lockstep.reconcile_workflows('alice', 1), 0, 'what comes late from the connection before it');
+SELECT is(pg_temp.state_of('runs'), 'PENDING attempts=1 executor=alice', 'hands nothing back');
+SELECT is(lockstep.reconcile_workflows('alice', 2), 1, 'the same connection may look again');
+SELECT is(pg_temp.state_of('runs'), 'ENQUEUED attempts=0', 'and hands back what is not kept');
+SELECT is(lockstep.reconcile_workflows('nobody', 1), 0, 'an executor that is gone holds nothing');
+
 -- cancel and resume, from each status
 
 DELETE FROM lockstep.workflow_status;

@@ -231,6 +231,7 @@ SELECT lockstep.advance_workflows(:'executor_id', '{}', 1);
 SELECT lockstep.promote_due_workflows();
 SELECT lockstep.recover_workflows();
 SELECT lockstep.release_workflows(:'executor_id', '{}');
+SELECT lockstep.reconcile_workflows(:'executor_id', 1, '{}');
 SELECT lockstep.unregister_executor(:'executor_id');
 RESET ROLE;
 SELECT results_eq(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _ADVANCE = "SELECT lockstep.advance_workflows(%s, %s::jsonb, %s, %s::jsonb)::text"
 _FAIL_TOO_LARGE = "SELECT lockstep.fail_too_large(%s, %s::jsonb)"
-_RELEASE = "SELECT lockstep.release_workflows(%s, %s::text[])"
+_RECONCILE = "SELECT lockstep.reconcile_workflows(%s, %s, %s::text[])"
 _LOCKED_PAUSE = 0.25
 _LONGEST_LOCKED_PAUSE = 5.0
 """Seconds, doubling up to the longest, before a change that met a locked row is tried again."""
@@ -218,7 +218,9 @@ class Writer:
         generation = self._worker.session.generation
         if generation == self._reconciled_generation and not self.doubts_claims:
             return
-        await self._worker.session.call(_RELEASE, self._worker.executor_id, list(self._worker.runs))
+        await self._worker.session.call(
+            _RECONCILE, self._worker.executor_id, generation, list(self._worker.runs)
+        )
         self.doubts_claims = False
         if generation != self._reconciled_generation:
             self._reconciled_generation = generation
