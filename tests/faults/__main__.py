@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -51,14 +52,19 @@ def main() -> int:
         is_replicated=asked.replicated,
     )
     print(f"seed {options.seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="lockstep-faults-") as temporary:
-        kind_of_site = ReplicatedSite if asked.replicated else Site
-        site = kind_of_site(folder_for(asked.keep or Path(temporary)), options.workers)
-        try:
-            report = asyncio.run(Run(site, options).run())
-        finally:
-            site.close()
-    print(report)
+    folder = folder_for(asked.keep or Path(tempfile.mkdtemp(prefix="lockstep-faults-")))
+    site = (ReplicatedSite if asked.replicated else Site)(folder, options.workers)
+    try:
+        report = asyncio.run(Run(site, options).run())
+        print(report)
+        if not report.is_good:
+            site.dump()
+    finally:
+        site.close()
+    if report.is_good and asked.keep is None:
+        shutil.rmtree(folder)
+    else:
+        print(f"journal, logs and, after a violation, a dump of the database: {folder}")
     return 0 if report.is_good else 1
 
 

@@ -272,6 +272,12 @@ class Site:
     def worker_logs(self) -> list[Path]:
         return sorted(self.folder.glob("worker-*.log"))
 
+    def dump(self) -> None:
+        """Write what the database has to a file that pg_restore reads."""
+        program = self.cluster.bindir / "pg_dump"
+        file = self.folder / "database.dump"
+        subprocess.run([program, "-Fc", "-f", file, "-d", self.direct_dsn], check=True)
+
     def close(self) -> None:
         """Kill and remove everything."""
         self.is_open = False
