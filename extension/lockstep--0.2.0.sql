@@ -6240,9 +6240,13 @@ COMMENT ON FUNCTION lockstep.heartbeat(text, boolean, boolean) IS
 -- Hands back what an executor holds and its worker does not run, after a lost connection.
 --
 -- A claim whose answer never arrived would be stuck else. keep_ids: what the worker runs;
--- connection_number: how many connections it has made. A call that was under way on an earlier
--- one may come late, and knows nothing of what was claimed since: it does nothing. Returns the
--- number handed back; their attempt is not counted.
+-- connection_number: how many connections it has made. Returns the number handed back; their
+-- attempt is not counted.
+--
+-- A request that was under way on an earlier connection may come late. It knows nothing of what
+-- was claimed and recorded since, and its executor and attempt may be those of what runs now. From
+-- this commit on it does nothing: neither a reconciliation, nor a call of advance_workflows(), which
+-- holds the executor row before it looks at the number.
 --
 -- Lock order: as release_workflows(), the executor row FOR NO KEY UPDATE before.
 CREATE FUNCTION lockstep.reconcile_workflows(
@@ -11031,7 +11035,9 @@ COMMENT ON FUNCTION lockstep.unschedule_workflow(text) IS
 -- if any, "timers", "streams", "children", "messages", "receives", "awaits" and
 -- "suspensions" as those functions return them, and "claimed", with "claim_seconds",
 -- what the claim took, and "claim_again_in", the seconds after which another may bring
--- more, if a rate limit or another claim kept this one back. What users wrote (inputs,
+-- more, if a rate limit or another claim kept this one back. "connection_number" in changes is
+-- that of reconcile_workflows(): what was sent on an earlier connection than the worker's last, and
+-- comes late, is refused, as the worker has sent it again since. What users wrote (inputs,
 -- headers, outputs, errors, messages) comes as JSON texts inside the JSON, as
 -- _recorded_steps() explains.
 --
@@ -11069,6 +11075,18 @@ DECLARE
     v_claim_seconds double precision;
 BEGIN
     PERFORM lockstep._hold_executor(advance_workflows.executor_id);
+
+    PERFORM
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = advance_workflows.executor_id
+        AND e.connection_number > (advance_workflows.changes ->> 'connection_number')::int;
+
+    IF FOUND THEN
+        RAISE EXCEPTION 'executor "%" has made another connection since', advance_workflows.executor_id
+            USING ERRCODE = 'serialization_failure',
+                  DETAIL = 'What it wants was sent again there.',
+                  HINT = 'Nothing is to be done.';
+    END IF;
 
     IF advance_workflows.changes ? 'steps' THEN
         v_lost := v_lost || ARRAY(

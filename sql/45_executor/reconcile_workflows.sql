@@ -1,9 +1,13 @@
 -- Hands back what an executor holds and its worker does not run, after a lost connection.
 --
 -- A claim whose answer never arrived would be stuck else. keep_ids: what the worker runs;
--- connection_number: how many connections it has made. A call that was under way on an earlier
--- one may come late, and knows nothing of what was claimed since: it does nothing. Returns the
--- number handed back; their attempt is not counted.
+-- connection_number: how many connections it has made. Returns the number handed back; their
+-- attempt is not counted.
+--
+-- A request that was under way on an earlier connection may come late. It knows nothing of what
+-- was claimed and recorded since, and its executor and attempt may be those of what runs now. From
+-- this commit on it does nothing: neither a reconciliation, nor a call of advance_workflows(), which
+-- holds the executor row before it looks at the number.
 --
 -- Lock order: as release_workflows(), the executor row FOR NO KEY UPDATE before.
 CREATE OR REPLACE FUNCTION lockstep.reconcile_workflows(

@@ -10,7 +10,9 @@
 -- if any, "timers", "streams", "children", "messages", "receives", "awaits" and
 -- "suspensions" as those functions return them, and "claimed", with "claim_seconds",
 -- what the claim took, and "claim_again_in", the seconds after which another may bring
--- more, if a rate limit or another claim kept this one back. What users wrote (inputs,
+-- more, if a rate limit or another claim kept this one back. "connection_number" in changes is
+-- that of reconcile_workflows(): what was sent on an earlier connection than the worker's last, and
+-- comes late, is refused, as the worker has sent it again since. What users wrote (inputs,
 -- headers, outputs, errors, messages) comes as JSON texts inside the JSON, as
 -- _recorded_steps() explains.
 --
@@ -48,6 +50,18 @@ DECLARE
     v_claim_seconds double precision;
 BEGIN
     PERFORM lockstep._hold_executor(advance_workflows.executor_id);
+
+    PERFORM
+    FROM lockstep.executor AS e
+    WHERE e.executor_id = advance_workflows.executor_id
+        AND e.connection_number > (advance_workflows.changes ->> 'connection_number')::int;
+
+    IF FOUND THEN
+        RAISE EXCEPTION 'executor "%" has made another connection since', advance_workflows.executor_id
+            USING ERRCODE = 'serialization_failure',
+                  DETAIL = 'What it wants was sent again there.',
+                  HINT = 'Nothing is to be done.';
+    END IF;
 
     IF advance_workflows.changes ? 'steps' THEN
         v_lost := v_lost || ARRAY(

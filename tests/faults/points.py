@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,16 +77,18 @@ def reach(point: str) -> None:
 class _Session(_session.Session):
     """The worker's connection, with points around the calls that change workflows."""
 
-    async def call(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
+    async def _execute(
+        self, connection: Any, query: str, params: Sequence[Any]
+    ) -> list[tuple[Any, ...]]:
         if query != _writer._ADVANCE:
-            return await super().call(query, *params)
+            return await super()._execute(connection, query, params)
         _, changes, claim_count, _ = params
         parts = [part for part, key in CHANGES.items() if key in changes]
         if claim_count:
             parts.append("claim")
         for part in parts:
             reach(f"before {part}")
-        rows = await super().call(query, *params)
+        rows = await super()._execute(connection, query, params)
         if claim_count and '"claimed" : null' in rows[0][0]:
             parts.remove("claim")
         for part in parts:

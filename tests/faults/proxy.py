@@ -21,6 +21,8 @@ from servers import die_with_parent, free_port
 
 _COMMITS = (b"COMMIT", b"advance_workflows", b"record_step")
 _RESET = struct.pack("ii", 1, 0)
+_TIME_TO_READ = 1.0
+"""Seconds that the server has for a request that comes late, before its end is reset too."""
 
 
 class Link:
@@ -39,6 +41,12 @@ class Link:
             while data := await reader.read(65536):
                 if proxy.delay:
                     await asyncio.sleep(proxy.delay * random.random())
+                if not is_answer and random.random() < proxy.share_to_overtake:
+                    _reset(self._ends[0])
+                    await asyncio.sleep(proxy.lateness * random.random())
+                    writer.write(data)
+                    await asyncio.sleep(_TIME_TO_READ)
+                    break
                 if not is_answer and proxy.answers_to_lose and any(c in data for c in _COMMITS):
                     proxy.answers_to_lose -= 1
                     self._answer_is_lost = True
@@ -56,10 +64,14 @@ class Link:
     def cut(self) -> None:
         """Reset both connections: neither end may think that the other said goodbye."""
         for writer in self._ends:
-            connection = writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            writer.transport.abort()
+            _reset(writer)
+
+
+def _reset(end: asyncio.StreamWriter) -> None:
+    connection = end.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    end.transport.abort()
 
 
 class Relay:
@@ -69,6 +81,8 @@ class Relay:
         self._target_port = target_port
         self._links: set[Link] = set()
         self.delay = 0.0
+        self.lateness = 0.0
+        self.share_to_overtake = 0.0
         self.answers_to_lose = 0
         self.is_open = asyncio.Event()
         self.is_answering = asyncio.Event()
@@ -96,6 +110,7 @@ class Relay:
     def forward(self) -> None:
         """Behave."""
         self.delay = 0.0
+        self.share_to_overtake = 0.0
         self.answers_to_lose = 0
         self.is_open.set()
         self.is_answering.set()
@@ -103,6 +118,11 @@ class Relay:
     def slow_down(self, seconds: float) -> None:
         """Hold up everything by a random time up to so many seconds."""
         self.delay = seconds
+
+    def overtake(self, share: float, lateness: float) -> None:
+        """Reset the worker's end at a share of its requests, and hand these on up to so late."""
+        self.share_to_overtake = share
+        self.lateness = lateness
 
     def lose_answers(self, count: int) -> None:
         """Let the next commits reach the server and cut the link instead of answering."""

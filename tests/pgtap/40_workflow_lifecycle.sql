@@ -310,6 +310,18 @@ SELECT is(lockstep.release_workflows('nobody'), 0, 'an executor without workflow
 SELECT is(lockstep.reconcile_workflows('alice', 2, ARRAY['runs']), 0, 'a new connection keeps what runs');
 SELECT is(lockstep.reconcile_workflows('alice', 1), 0, 'what comes late from the connection before it');
 SELECT is(pg_temp.state_of('runs'), 'PENDING attempts=1 executor=alice', 'hands nothing back');
+SELECT throws_ok(
+    $$
+    SELECT lockstep.advance_workflows('alice', '{
+        "connection_number": 1, "outcomes": [{"workflow_id": "runs", "attempt": 1, "output": 1}]
+    }')
+    $$,
+    '40001', 'executor "alice" has made another connection since', 'and changes nothing'
+);
+SELECT is(pg_temp.state_of('runs'), 'PENDING attempts=1 executor=alice', 'what runs goes on');
+SELECT lives_ok(
+    $$SELECT lockstep.advance_workflows('alice', '{"connection_number": 2, "steps": []}')$$, 'as the new connection says'
+);
 SELECT is(lockstep.reconcile_workflows('alice', 2), 1, 'the same connection may look again');
 SELECT is(pg_temp.state_of('runs'), 'ENQUEUED attempts=0', 'and hands back what is not kept');
 SELECT is(lockstep.reconcile_workflows('nobody', 1), 0, 'an executor that is gone holds nothing');

@@ -29,7 +29,6 @@ class Pulse:
         self._beat_at = 0.0
         self._said_idle = False
         self._reported: set[str] = set()
-        self.reconcile_again = False
 
     def wake(self) -> None:
         """Make the pulse look at what there is to do now."""
@@ -96,10 +95,6 @@ class Pulse:
         if recovered or promoted or has_ready or (is_idle and not self._said_idle):
             self._worker.claimer.ring()
         self._said_idle = is_idle
-        if self.reconcile_again:
-            self.reconcile_again = False
-            self._worker.writer.doubts_claims = True
-            self._worker.writer.wake()
         for name in names:
             if name not in self._reported:
                 self._reported.add(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -97,7 +97,18 @@ class Session:
 
     async def call(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
+        return await self._execute(await self.connect(), query, params)
+
+    async def call_on(self, generation: int, query: str, *params: Any) -> list[tuple[Any, ...]]:
+        """Run one statement on this connection and no later one."""
         connection = await self.connect()
+        if self.generation != generation:
+            raise psycopg.OperationalError("the connection was made anew")
+        return await self._execute(connection, query, params)
+
+    async def _execute(
+        self, connection: AsyncConnection[Any], query: str, params: Sequence[Any]
+    ) -> list[tuple[Any, ...]]:
         # binary: the text of a time is another in each DateStyle
         cursor = await connection.execute(query, params, binary=True)
         rows: list[tuple[Any, ...]] = await cursor.fetchall()

@@ -160,9 +160,9 @@ class Writer:
             executor_id = self._worker.executor_id
             is_reconciled = False
             try:
-                await self._reconcile()
+                generation = await self._reconcile()
                 is_reconciled = True
-                await self._call(batch, claim_count)
+                await self._call(batch, claim_count, generation)
                 return
             except psycopg.Error as error:
                 if claim_count:
@@ -208,23 +208,27 @@ class Writer:
                 'workflow "%s" has failed: its inputs and recorded steps are too large', workflow_id
             )
 
-    async def _reconcile(self) -> None:
+    async def _reconcile(self) -> int:
         """
         Hand back what a claim took whose answer was lost with the connection.
 
-        Done here, before a call, because no claim is under way then. The lost claim may
-        reach the server late, so this is done once more with the next heartbeat.
+        Done here, before a call, because no claim is under way then. Return the generation of
+        the connection: what an earlier one still brings to the server is refused from now on.
         """
-        generation = self._worker.session.generation
-        if generation == self._reconciled_generation and not self.doubts_claims:
-            return
-        await self._worker.session.call(
-            _RECONCILE, self._worker.executor_id, generation, list(self._worker.runs)
-        )
-        self.doubts_claims = False
-        if generation != self._reconciled_generation:
+        session = self._worker.session
+        await session.connect()
+        generation = session.generation
+        if generation != self._reconciled_generation or self.doubts_claims:
+            await session.call_on(
+                generation,
+                _RECONCILE,
+                self._worker.executor_id,
+                generation,
+                list(self._worker.runs),
+            )
+            self.doubts_claims = False
             self._reconciled_generation = generation
-            self._worker.pulse.reconcile_again = True
+        return generation
 
     async def _send_one_by_one(self, batch: list[Change], error: psycopg.Error) -> None:
         """Keep one change that the database refuses from failing the others."""
@@ -260,17 +264,22 @@ class Writer:
             if not self._drop_if_ended(change):
                 await self._send([change], 0)
 
-    async def _call(self, batch: list[Change], claim_count: int) -> None:
+    async def _call(self, batch: list[Change], claim_count: int, generation: int) -> None:
         by_kind: dict[str, list[Change]] = {}
         for change in batch:
             by_kind.setdefault(change.kind, []).append(change)
-        document = ",".join(
-            f'"{kind}":[{",".join(change.body for change in changes)}]'
+        document = f'"connection_number":{generation}' + "".join(
+            f',"{kind}":[{",".join(change.body for change in changes)}]'
             for kind, changes in by_kind.items()
         )
         low_water = self._worker.claimer.low_water.start() if claim_count else None
-        rows = await self._worker.session.call(
-            _ADVANCE, self._worker.executor_id, f"{{{document}}}", claim_count, low_water
+        rows = await self._worker.session.call_on(
+            generation,
+            _ADVANCE,
+            self._worker.executor_id,
+            f"{{{document}}}",
+            claim_count,
+            low_water,
         )
         reply = from_json(rows[0][0])
         self._worker.note_database_time(reply["now"])

@@ -5,7 +5,7 @@ The faults: one class for each kind, drawn from the plan's random numbers.
 of one part (``part``) take turns; those of different parts overlap.
 """
 
-from . import workers, server, network, workload  # isort: skip - a seed's plan depends on the order
+from . import network, server, workers, workload
 from .fault import KINDS, Fault, NotInjected, kind, seconds
 
 __all__ = [

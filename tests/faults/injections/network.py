@@ -54,6 +54,25 @@ class Cut(_Network):
             await asyncio.sleep(0.2)
 
 
+@kind("resets overtake requests", weight=6, part="network")
+@dataclass(frozen=True)
+class Overtake(_Network):
+    """Workers see their connection reset, and reconnect, before the server sees their request."""
+
+    share: float
+    lateness: float
+    seconds: float
+
+    @classmethod
+    def draw(cls, random: Random) -> Fault:
+        share, lateness = random.choice((0.1, 0.5)), random.choice((0.05, 0.5, 2.0))
+        return cls(share, lateness, seconds(random, 0.5, 3.0))
+
+    async def inject(self, site: Site) -> None:
+        async with self.disturbed(site, "overtake", self.share, self.lateness):
+            await asyncio.sleep(self.seconds)
+
+
 @kind("answers of commits lost", weight=10, part="network")
 @dataclass(frozen=True)
 class LoseAnswers(_Network):
