@@ -90,16 +90,18 @@ async def test_workflows_that_are_too_large_for_one_claim_are_claimed_in_several
     run_worker: Run, client: lockstep.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    call = Session.call
+    execute = Session._execute
 
-    async def call_with_little_room(session: Session, query: str, *params: Any) -> Any:
+    async def execute_with_little_room(
+        session: Session, connection: Any, query: str, params: Any
+    ) -> Any:
         if "advance_workflows" in query and params[2]:
             asked.append(params[2])
             if params[2] > 2:
                 raise ProgramLimitExceeded("cannot enlarge string buffer")
-        return await call(session, query, *params)
+        return await execute(session, connection, query, params)
 
-    monkeypatch.setattr(Session, "call", call_with_little_room)
+    monkeypatch.setattr(Session, "_execute", execute_with_little_room)
     monkeypatch.setattr(ProgramLimitExceeded, "sqlstate", "54000")
     ids = await client.enqueue_many("measures", [("ab",)] * 12)
     async with run_worker(build_app(), concurrency=24):

@@ -51,17 +51,19 @@ async def test_others_go_on_behind_a_workflow_that_is_too_large_to_be_claimed(
         )
     ids = await client.enqueue_many("count", [(1, 2)] * 3)
     asked: list[Any] = []
-    call = Session.call
+    execute = Session._execute
 
-    async def call_with_little_room(session: Session, query: str, *params: Any) -> Any:
+    async def execute_with_little_room(
+        session: Session, connection: Any, query: str, params: Any
+    ) -> Any:
         if "fail_too_large" in query:
             asked.append("to fail it")
         elif "advance_workflows" in query and params[2] and "to fail it" not in asked:
             asked.append(params[2])
             raise ProgramLimitExceeded("cannot enlarge string buffer")
-        return await call(session, query, *params)
+        return await execute(session, connection, query, params)
 
-    monkeypatch.setattr(Session, "call", call_with_little_room)
+    monkeypatch.setattr(Session, "_execute", execute_with_little_room)
     monkeypatch.setattr(ProgramLimitExceeded, "sqlstate", "54000")
     async with run_worker(build_app(), concurrency=24):
         assert [await client.result(id, timeout=SOON) for id in ids] == [2, 2, 2]
