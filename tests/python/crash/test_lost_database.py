@@ -91,16 +91,17 @@ def test_outage_longer_than_the_lease_costs_no_worker_what_it_runs(
     start_worker: Callable[..., WorkerProcess],
     gates: Gates,
 ) -> None:
+    server = Database(own_cluster.dsn(database.name))
     for _ in range(3):
         database.enqueue("held_in_step")
-        start_worker("crash_app:app", "--concurrency", "1", "--lease", "3")
+        start_worker("crash_app:app", "--concurrency", "1", "--lease", "5")
     gates.wait_until_reached("in_step", times=3)
     own_cluster.kill()
-    time.sleep(4)
+    time.sleep(6)
     own_cluster.start()
     eventually(
         lambda: (
-            database.value(
+            server.value(
                 "SELECT count(*) FROM lockstep.executor WHERE expires_at > clock_timestamp()"
             )
             == 3
@@ -110,9 +111,9 @@ def test_outage_longer_than_the_lease_costs_no_worker_what_it_runs(
     gates.open("in_step")
     eventually(
         lambda: (
-            database.rows("SELECT DISTINCT status, attempts FROM lockstep.workflow_status")
+            server.rows("SELECT DISTINCT status, attempts FROM lockstep.workflow_status")
             == [("SUCCESS", 1)]
         ),
         "the end of all workflows in their first attempt",
     )
-    assert database.effects() == {"first": 3, "second": 3, "third": 3}
+    assert server.effects() == {"first": 3, "second": 3, "third": 3}
