@@ -6248,7 +6248,8 @@ COMMENT ON FUNCTION lockstep.heartbeat(text, boolean, boolean) IS
 -- this commit on it does nothing: neither a reconciliation, nor a call of advance_workflows(), which
 -- holds the executor row before it looks at the number.
 --
--- Lock order: as release_workflows(), the executor row FOR NO KEY UPDATE before.
+-- Lock order: as release_workflows(). FOR UPDATE comes before the UPDATE: a claim under way holds the
+-- row FOR KEY SHARE, may update it as well, and would wait for a weaker lock that waits for it.
 CREATE FUNCTION lockstep.reconcile_workflows(
     executor_id text,
     connection_number int,
@@ -6261,14 +6262,19 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $$
 BEGIN
-    UPDATE lockstep.executor AS e
-    SET connection_number = reconcile_workflows.connection_number
+    PERFORM
+    FROM lockstep.executor AS e
     WHERE e.executor_id = reconcile_workflows.executor_id
-        AND e.connection_number <= reconcile_workflows.connection_number;
+        AND e.connection_number <= reconcile_workflows.connection_number
+    FOR UPDATE;
 
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
+
+    UPDATE lockstep.executor AS e
+    SET connection_number = reconcile_workflows.connection_number
+    WHERE e.executor_id = reconcile_workflows.executor_id;
 
     RETURN lockstep.release_workflows(reconcile_workflows.executor_id, reconcile_workflows.keep_ids);
 END
