@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ import lockstep
 import psycopg
 import pytest
 from harness import Database
+from lockstep._session import Session
 from servers import Cluster
 
 SOON = timedelta(seconds=20)
@@ -361,3 +363,35 @@ async def test_worker_without_the_capability_ends_with_the_reason(
     finally:
         database.rows("DROP OWNED BY only_client")
         database.rows("DROP ROLE only_client")
+
+
+@pytest.mark.direct("looks for its session")
+async def test_each_request_names_the_connection_that_it_goes_over(
+    database: Database,
+    run_worker: Any,
+    client: Client,
+    app: lockstep.App,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[tuple[int, int]] = []
+    execute = Session._execute
+
+    async def execute_noting(session: Session, connection: Any, query: str, params: Any) -> Any:
+        if "advance_workflows" in query:
+            sent.append((session.generation, json.loads(params[1])["connection_number"]))
+        return await execute(session, connection, query, params)
+
+    monkeypatch.setattr(Session, "_execute", execute_noting)
+    async with run_worker(app):
+        for _ in range(3):
+            assert await client.result(await client.enqueue("work"), timeout=SOON) == 2
+            database.rows(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE application_name = 'lockstep worker' AND datname = current_database()"
+            )
+        assert await client.result(await client.enqueue("work"), timeout=SOON) == 2
+        numbers = [number for _, number in sent]
+        assert [generation for generation, _ in sent] == numbers
+        assert numbers[0] == 1
+        assert numbers[-1] >= 4
+        assert database.value("SELECT connection_number FROM lockstep.executor") == numbers[-1]
