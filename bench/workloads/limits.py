@@ -29,15 +29,20 @@ FROM generate_series(1, %s) AS g
 """
 
 
+def set_limits(database: str, limits: str) -> None:
+    """Give the queue that workers drain these limits and no others."""
+    run_sql(database, "TRUNCATE lockstep.queue, lockstep.queue_start")
+    if limits:
+        run_sql(database, f"SELECT lockstep.create_queue('{QUEUE}', {limits})")
+
+
 class LimitedLockstep(Lockstep):
     """Lockstep with limits on the queue that is drained."""
 
     limits = ""
 
     def enqueue(self, workflow: str, n: int) -> None:
-        run_sql(self.database, "TRUNCATE lockstep.queue, lockstep.queue_start")
-        if self.limits:
-            run_sql(self.database, f"SELECT lockstep.create_queue('{QUEUE}', {self.limits})")
+        set_limits(self.database, self.limits)
         if "partition" in self.limits:
             run_sql(self.database, ENQUEUE_IN_PARTITIONS, workflow, QUEUE, PARTITIONS, n)
         else:

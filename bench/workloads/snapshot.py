@@ -6,11 +6,11 @@ import statistics
 import threading
 import time
 
-from ..cluster import checkpoint, connect, run_sql
+from ..cluster import checkpoint, connect
 from ..peers.lockstep import ENQUEUE_MANY, QUEUE, Lockstep
 from ..processes import Workers
 from ..session import Session
-from .limits import LIMITS
+from .limits import LIMITS, set_limits
 
 _TICK = 0.2
 _AHEAD_SECONDS = 1.5
@@ -81,9 +81,7 @@ def run(session: Session) -> None:
 
 def _hold(session: Session, peer: Lockstep, variant: str) -> None:
     peer.reset()
-    run_sql(peer.database, "TRUNCATE lockstep.queue, lockstep.queue_start")
-    if LIMITS[variant]:
-        run_sql(peer.database, f"SELECT lockstep.create_queue('{QUEUE}', {LIMITS[variant]})")
+    set_limits(peer.database, LIMITS[variant])
     checkpoint()
     reference = session.yardstick(4).per_second
     waiting = int(reference * peer.expected["steps"] * _AHEAD_SECONDS * 1.5)

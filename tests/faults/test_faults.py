@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,6 +53,14 @@ def test_every_promise_holds_under_every_kind_of_fault(report: Report) -> None:
 def test_every_kind_of_fault_was_injected_or_is_named(report: Report) -> None:
     named = {what.partition(":")[0] for what in report.not_injected}
     assert set(report.injected) | named == set(KINDS), report
+
+
+def test_database_is_kept_for_whoever_looks_into_a_violation(site: Site, report: Report) -> None:
+    site.dump()
+    listing = [site.cluster.bindir / "pg_restore", "--list", site.folder / "database.dump"]
+    listed = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
+    assert "TABLE DATA lockstep workflow_status" in listed
+    assert "TABLE DATA bank journal" in listed
 
 
 def test_same_seed_makes_the_same_plan() -> None:

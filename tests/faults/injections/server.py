@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import ClassVar
 
 import psycopg
 
@@ -15,34 +17,36 @@ from ..site import Site
 from .fault import Fault, NotInjected, kind, seconds
 
 
-@kind("server killed", weight=5, part="server")
 @dataclass(frozen=True)
-class KillServer(Fault):
+class _Outage(Fault):
+    """The server ends, and is started again."""
+
     down: float
 
     @classmethod
     def draw(cls, random: Random) -> Fault:
         return cls(seconds(random, 0.0, 2.0))
 
+    @abstractmethod
+    def end(self, site: Site) -> None:
+        """End the server."""
+
     async def inject(self, site: Site) -> None:
-        site.cluster.kill()
+        self.end(site)
         await asyncio.sleep(self.down)
         await site.start_server()
+
+
+@kind("server killed", weight=5, part="server")
+class KillServer(_Outage):
+    def end(self, site: Site) -> None:
+        site.cluster.kill()
 
 
 @kind("server shut down at once", weight=4, part="server")
-@dataclass(frozen=True)
-class ShutDownServer(Fault):
-    down: float
-
-    @classmethod
-    def draw(cls, random: Random) -> Fault:
-        return cls(seconds(random, 0.0, 2.0))
-
-    async def inject(self, site: Site) -> None:
+class ShutDownServer(_Outage):
+    def end(self, site: Site) -> None:
         site.cluster.shut_down(signal.SIGQUIT)
-        await asyncio.sleep(self.down)
-        await site.start_server()
 
 
 @kind("backends terminated", weight=8, part="server")
@@ -79,34 +83,33 @@ class _Settings(Fault):
             await site.insist("SELECT pg_reload_conf()")
 
 
-@kind("statements time out", weight=4, part="server")
 @dataclass(frozen=True)
-class StatementTimeout(_Settings):
+class _Timeout(_Settings):
     milliseconds: int
     seconds: float
 
+    setting: ClassVar[str]
+    choices: ClassVar[Sequence[int]]
+
     @classmethod
     def draw(cls, random: Random) -> Fault:
-        return cls(random.choice((1, 2, 5, 20)), seconds(random, 0.5, 2.5))
+        return cls(random.choice(cls.choices), seconds(random, 0.5, 2.5))
 
     async def inject(self, site: Site) -> None:
-        async with self.changed(site, "statement_timeout", str(self.milliseconds)):
+        async with self.changed(site, self.setting, str(self.milliseconds)):
             await asyncio.sleep(self.seconds)
+
+
+@kind("statements time out", weight=4, part="server")
+class StatementTimeout(_Timeout):
+    setting = "statement_timeout"
+    choices = (1, 2, 5, 20)
 
 
 @kind("locks time out", weight=3, part="server")
-@dataclass(frozen=True)
-class LockTimeout(_Settings):
-    milliseconds: int
-    seconds: float
-
-    @classmethod
-    def draw(cls, random: Random) -> Fault:
-        return cls(random.choice((1, 2, 5)), seconds(random, 0.5, 2.5))
-
-    async def inject(self, site: Site) -> None:
-        async with self.changed(site, "lock_timeout", str(self.milliseconds)):
-            await asyncio.sleep(self.seconds)
+class LockTimeout(_Timeout):
+    setting = "lock_timeout"
+    choices = (1, 2, 5)
 
 
 @kind("database read-only", weight=4, part="server")
